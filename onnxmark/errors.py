@@ -1,0 +1,92 @@
+"""Every error onnxmark raises on purpose, in one tree, so that a caller can catch as widely as it means to.
+
+    OnnxmarkError
+    ├── ModelError               the model file cannot serve
+    │   ├── ModelUnavailable     missing, a directory, not a regular file, no permission
+    │   ├── NotAModel            some other kind of file: empty, text, Git LFS pointer, another format
+    │   ├── MalformedModel       starts like a model, then breaks its format: truncated, bad lengths, bad dims
+    │   ├── ExternalDataError    external data missing, outside the model's directory, or out of bounds
+    │   ├── ModelLimitError      larger or deeper than the limits a reader keeps
+    │   ├── WeightsUnresolved    a layer's weights are not constants of the file, or stored in a way we cannot read
+    │   └── WriteBackError       values cannot be put back in the place they came from
+    ├── KeyFileError             a key file cannot be used: hostile, truncated, of another version
+    ├── MessageError             message bits that do not fit the key
+    ├── CarrierError             the model has no layer that fits the key or the layer named
+    ├── EmbeddingError           the mark does not fit in the carrier
+    ├── CalibrationError         calibration inputs do not fit the model
+    ├── PluginError              an entry point is missing or broken
+    └── MissingExtra             an optional dependency is not installed
+
+A message is one line and says what, where, why and what to do next. Mistakes of the *programmer* stay ``ValueError``.
+"""
+
+from __future__ import annotations
+
+
+class OnnxmarkError(Exception):
+    """Root of everything onnxmark raises on purpose."""
+
+
+class ModelError(OnnxmarkError):
+    """The model file cannot serve."""
+
+
+class ModelUnavailable(ModelError):
+    """There is no regular, readable file at the path."""
+
+
+class NotAModel(ModelError):
+    """The file is something else than an ONNX model."""
+
+
+class MalformedModel(ModelError):
+    """The file breaks the ONNX wire format or the rules of a tensor."""
+
+
+class ExternalDataError(ModelError):
+    """External data is missing, escapes the model's directory, or does not fit the file that holds it."""
+
+
+class ModelLimitError(ModelError):
+    """The model is larger or deeper than the reader is willing to follow."""
+
+
+class WeightsUnresolved(ModelError):
+    """A layer's weights are not constants of the file, or pass through an operation we cannot fold."""
+
+
+class WriteBackError(ModelError):
+    """Values cannot be put back in the place they came from."""
+
+
+class KeyFileError(OnnxmarkError):
+    """A key file cannot be used."""
+
+
+class MessageError(OnnxmarkError):
+    """The message bits do not fit the key."""
+
+
+class CarrierError(OnnxmarkError):
+    """No layer of the model fits the key, or the layer named does not exist."""
+
+
+class EmbeddingError(OnnxmarkError):
+    """The mark does not fit in the carrier."""
+
+
+class CalibrationError(OnnxmarkError):
+    """The calibration inputs do not fit the model."""
+
+
+class PluginError(OnnxmarkError):
+    """An entry point is missing or broken."""
+
+
+class MissingExtra(OnnxmarkError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed; run: pip install 'onnxmark[{extra}]'")
+        self.package = package
+        self.extra = extra

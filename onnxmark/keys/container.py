@@ -1,0 +1,227 @@
+"""The key file: one NumPy record with named fields, written once, read for ever, never unpickled.
+
+``numpy.load("key.npy")["seed"]`` works without onnxmark. The SHA-256 of the file is the key's commitment: anyone checks
+it with ``sha256sum``, and a time stamp on it dates the key.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from onnxmark.arrays import AnyArray
+from onnxmark.errors import KeyFileError
+from onnxmark.keys.derivation import SCRYPT_N, SCRYPT_P, SCRYPT_R, SEED_BYTES
+from onnxmark.keys.key import AnyKey, Carrier, ForeignKey, Key, Parameter, as_bits, check_bits, commitment_of
+from onnxmark.keys.npy import parse_npy, read_key_bytes
+from onnxmark.keys.secret import Secret
+from onnxmark.keys.signature import PremarkSignature
+
+MAGIC: Final = b"onnxmark-key"
+VERSION: Final = 1
+
+_PARAMETER: Final = "parameter_"
+_REQUIRED: Final = (
+    *("magic", "version", "scheme", "seed", "salt", "kdf", "kdf_n", "kdf_r", "kdf_p", "n_bits", "payload"),
+    *("carrier_name", "carrier_node", "carrier_op", "carrier_position", "carrier_shape"),
+)
+_PREMARK: Final = ("sha256", "input_gram", "input_rms", "output_sketch", "output_norm")
+
+
+def _text(value: str) -> tuple[AnyArray, str, tuple[int, ...]]:
+    data = value.encode("utf-8", "surrogateescape")
+    return np.bytes_(data), f"S{max(len(data), 1)}", ()  # type: ignore[return-value]
+
+
+def _array(value: AnyArray | bytes | tuple[int, ...], dtype: str) -> tuple[AnyArray, str, tuple[int, ...]]:
+    array = np.frombuffer(value, dtype="u1") if isinstance(value, bytes) else np.asarray(value, dtype=dtype)
+    return array, dtype, array.shape
+
+
+def _parameter(value: Parameter) -> tuple[AnyArray, str, tuple[int, ...]]:
+    if isinstance(value, str):
+        return _text(value)
+    return _array(np.asarray(value), "<i8" if isinstance(value, int) else "<f8")
+
+
+def encode_key(key: Key) -> bytes:
+    """The bytes of the key file. The same key gives the same bytes."""
+    fields = {
+        "magic": (np.bytes_(MAGIC), "S16", ()),
+        "version": (np.asarray(VERSION), "<u2", ()),
+        "scheme": _text(key.scheme),
+        "seed": _array(key.seed.reveal(), "u1"),
+        "salt": _array(key.salt, "u1"),
+        "kdf": _text("scrypt"),
+        "kdf_n": (np.asarray(SCRYPT_N), "<u4", ()),
+        "kdf_r": (np.asarray(SCRYPT_R), "<u4", ()),
+        "kdf_p": (np.asarray(SCRYPT_P), "<u4", ()),
+        "n_bits": (np.asarray(key.n_bits), "<u4", ()),
+        "payload": _array(np.packbits(key.payload, bitorder="little"), "u1"),
+        "carrier_name": _text(key.carrier.name),
+        "carrier_node": _text(key.carrier.node),
+        "carrier_op": _text(key.carrier.op),
+        "carrier_position": (np.asarray(key.carrier.position), "<i4", ()),
+        "carrier_shape": _array(key.carrier.shape, "<i8"),
+        **{_PARAMETER + name: _parameter(key.parameters[name]) for name in sorted(key.parameters)},
+    }
+    if key.premark is not None:
+        fields["premark_sha256"] = _array(key.premark.sha256, "u1")
+        fields["premark_input_gram"] = _array(key.premark.input_gram, "<f2")
+        fields["premark_input_rms"] = _array(key.premark.input_rms, "<f4")
+        fields["premark_output_sketch"] = _array(key.premark.output_sketch, "<f2")
+        fields["premark_output_norm"] = _array(key.premark.output_norm, "<f4")
+    record = np.zeros((), dtype=[(name, dtype, shape) for name, (_, dtype, shape) in fields.items()])
+    for name, (value, _, _) in fields.items():
+        record[name] = value
+    file = BytesIO()
+    np.lib.format.write_array(file, record, version=(1, 0), allow_pickle=False)
+    return file.getvalue()
+
+
+def save_key(key: Key, path: Path) -> Key:
+    """Write a key file readable by its owner only (mode 0600), never over another file.
+
+    Returns:
+        The key with its commitment filled in.
+
+    Raises:
+        KeyFileError: The file exists or cannot be written.
+    """
+    data = encode_key(key)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise KeyFileError(f"{str(path)!r} exists; a lost key is a lost mark, so keys are never overwritten") from error
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"key file {str(path)!r} cannot be written: {error}") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return replace(key, commitment=commitment_of(data))
+
+
+def load_key(path: Path | str, message: Path | str | None = None) -> AnyKey:
+    """A key from a file: our record, or a plain 2-D matrix of numbers as a foreign key.
+
+    Args:
+        path: The key file.
+        message: For a foreign key, a ``.npy`` file of its bits (0 or 1, any shape); all ones where it is not given.
+
+    Raises:
+        KeyFileError: The file cannot be used, or a message was given for a key that holds its own.
+        MessageError: The message file does not hold zeros and ones.
+    """
+    path = Path(path)
+    where = f"key file {str(path)!r}"
+    data = read_key_bytes(path)
+    array = parse_npy(data, where)
+    if array.dtype.names is not None:
+        if message is not None:
+            raise KeyFileError(f"{where} holds its own message; --message is for matrices made elsewhere")
+        return _decode(array, where, commitment_of(data))
+    return _foreign(array, where, path, commitment_of(data), None if message is None else Path(message))
+
+
+def _foreign(array: AnyArray, where: str, path: Path, commitment: str, message: Path | None) -> ForeignKey:
+    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iuf":
+        raise KeyFileError(
+            f"{where} holds {array.dtype} of shape {array.shape}; a key is an onnxmark record or a 2-D matrix of numbers"
+        )
+    matrix = array.astype(np.float64)
+    if not np.isfinite(matrix).all():
+        raise KeyFileError(f"{where} holds values that are not finite")
+    bits = None
+    if message is not None:
+        label = f"message file {str(message)!r}"
+        bits = as_bits(parse_npy(read_key_bytes(message), label), label)
+    return ForeignKey(matrix=matrix, bits=bits, source=path.name, commitment=commitment)
+
+
+def _decode(array: AnyArray, where: str, commitment: str) -> Key:
+    names = array.dtype.names or ()
+    missing = [name for name in _REQUIRED if name not in names]
+    if array.shape != () or missing:
+        detail = f"fields missing: {', '.join(missing)}" if missing else f"shape {array.shape}"
+        raise KeyFileError(f"{where} is not an onnxmark key ({detail})")
+    record: dict[str, Any] = {name: array[name] for name in names}
+    if record["magic"].tobytes().rstrip(b"\0") != MAGIC:
+        raise KeyFileError(f"{where} is not an onnxmark key (wrong magic)")
+    try:
+        return _from_record(record, where, commitment)
+    except (ValueError, TypeError, OverflowError, UnicodeError) as error:
+        raise KeyFileError(f"{where} holds a field that makes no sense: {error}") from error
+
+
+def _from_record(record: dict[str, Any], where: str, commitment: str) -> Key:
+    version = int(record["version"])
+    if version != VERSION:
+        raise KeyFileError(f"{where} is of key format {version}; this onnxmark reads format {VERSION}. Upgrade onnxmark")
+    kdf = (_string(record["kdf"]), int(record["kdf_n"]), int(record["kdf_r"]), int(record["kdf_p"]))
+    if kdf != ("scrypt", SCRYPT_N, SCRYPT_R, SCRYPT_P):
+        raise KeyFileError(f"{where} asks for the key derivation {kdf}; format {VERSION} knows scrypt 32768/8/1 only")
+    n_bits = int(record["n_bits"])
+    check_bits(n_bits)
+    payload = np.asarray(record["payload"])
+    if payload.dtype != np.uint8 or payload.shape != (-(-n_bits // 8),):
+        raise KeyFileError(f"{where} declares {n_bits} bits and stores {payload.size} bytes of them")
+    return Key(
+        scheme=_string(record["scheme"]),
+        seed=Secret(_bytes(record["seed"], "seed")),
+        salt=_bytes(record["salt"], "salt"),
+        payload=np.unpackbits(payload, count=n_bits, bitorder="little"),
+        carrier=_carrier(record),
+        parameters={
+            name.removeprefix(_PARAMETER): _parameter_value(value)
+            for name, value in record.items()
+            if name.startswith(_PARAMETER)
+        },
+        premark=_premark(record),
+        commitment=commitment,
+    )
+
+
+def _carrier(record: dict[str, Any]) -> Carrier:
+    shape = tuple(int(size) for size in np.asarray(record["carrier_shape"]).reshape(-1))
+    if not 2 <= len(shape) <= 8 or any(size < 1 for size in shape) or np.prod(shape, dtype=object) >= 2**40:
+        raise ValueError(f"carrier shape {shape}")
+    return Carrier(
+        shape=shape,
+        name=_string(record["carrier_name"]),
+        node=_string(record["carrier_node"]),
+        op=_string(record["carrier_op"]),
+        position=int(record["carrier_position"]),
+    )
+
+
+def _premark(record: dict[str, Any]) -> PremarkSignature | None:
+    if not all("premark_" + name in record for name in _PREMARK):
+        return None
+    arrays = {name: np.array(record["premark_" + name]) for name in _PREMARK[1:]}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("the pre-mark signature is not finite")
+    return PremarkSignature(sha256=_bytes(record["premark_sha256"], "premark_sha256"), **arrays)
+
+
+def _bytes(value: AnyArray, name: str) -> bytes:
+    if value.dtype != np.uint8 or value.shape != (SEED_BYTES,):
+        raise ValueError(f"{name} must be {SEED_BYTES} bytes")
+    return value.tobytes()
+
+
+def _string(value: AnyArray) -> str:
+    if value.dtype.kind != "S" or value.shape != ():
+        raise ValueError("text expected")
+    return bytes(value[()]).decode("utf-8", "surrogateescape")
+
+
+def _parameter_value(value: AnyArray) -> Parameter:
+    if value.dtype.kind == "S":
+        return _string(value)
+    return int(value) if value.dtype.kind in "iu" else float(value)

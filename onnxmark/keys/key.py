@@ -1,0 +1,180 @@
+"""What a key is: our own, grown from a seed, or a foreign one, a matrix somebody brings along.
+
+The difference decides what a match is worth. A seed was drawn before it met the weights, so a match has a probability;
+a free matrix can be fitted to any weights in milliseconds, so a match shows that key and weights belong together and
+nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from onnxmark.arrays import AnyArray, BitArray, Float64Array, frozen
+from onnxmark.errors import KeyFileError, MessageError
+from onnxmark.keys.derivation import SEED_BYTES, bits, master_secret
+from onnxmark.keys.secret import Secret
+from onnxmark.keys.signature import PremarkSignature
+
+MAX_BITS: Final = 65536
+
+Parameter = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """The layer a key was made for, as it was when the key was made.
+
+    Args:
+        shape: Canonical shape of its weights, (out, in / group, *spatial).
+        name: Name of the stored tensor; empty where the key was made from a shape alone.
+        node: Name of the node that used it; may be empty.
+        op: Operator; may be empty.
+        position: Index among the model's weight sites, -1 where unknown.
+    """
+
+    shape: tuple[int, ...]
+    name: str = ""
+    node: str = ""
+    op: str = ""
+    position: int = -1
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key grown from a seed.
+
+    Args:
+        scheme: Name of the watermarking scheme.
+        seed: 32 secret bytes.
+        salt: 32 random bytes, so that the commitment hides the rest.
+        payload: The owner's bits before whitening, shape (T,), 0 or 1.
+        carrier: The layer the key was made for.
+        parameters: What else the scheme needs to know, by name.
+        premark: Statistics of the carrier before marking, where the model was at hand.
+        commitment: SHA-256 of the key file, hexadecimal; empty until the key has been encoded.
+    """
+
+    scheme: str
+    seed: Secret
+    salt: bytes = field(repr=False)
+    payload: BitArray = field(repr=False, compare=False)
+    carrier: Carrier
+    parameters: Mapping[str, Parameter]
+    premark: PremarkSignature | None = field(default=None, repr=False, compare=False)
+    commitment: str = ""
+
+    def __post_init__(self) -> None:
+        frozen(self.payload)
+        if len(self.seed) != SEED_BYTES:
+            raise ValueError(f"a seed has {SEED_BYTES} bytes, not {len(self.seed)}")
+
+    @property
+    def n_bits(self) -> int:
+        """Length T of the message."""
+        return int(self.payload.size)
+
+    @property
+    def origin(self) -> str:
+        """``seed``: drawn before it met any weights."""
+        return "seed"
+
+    @cached_property
+    def master(self) -> Secret:
+        """The stretched secret all of the key's streams start from (a tenth of a second, once)."""
+        shape = "x".join(map(str, self.carrier.shape))
+        parameters = ",".join(f"{name}={self.parameters[name]}" for name in sorted(self.parameters))
+        return master_secret(self.seed, self.salt, f"{self.scheme}|{self.n_bits}|{shape}|{parameters}")
+
+    @cached_property
+    def message(self) -> BitArray:
+        """The bits that are embedded: payload XOR keystream, shape (T,).
+
+        Whitening makes every bit a fair coin that knows nothing of the weights; the null distribution then holds
+        exactly, whatever the weights are.
+        """
+        return frozen(self.payload ^ bits(self.master, "message", 0, self.n_bits))
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A projection matrix made elsewhere, with the bits that belong to it.
+
+    Args:
+        matrix: 2-D, float64, finite; which axis counts the bits is told from the layer.
+        bits: The message, shape (T,), 0 or 1; None means all ones.
+        source: File it came from, for messages and reports.
+        commitment: SHA-256 of the matrix file, hexadecimal.
+    """
+
+    matrix: Float64Array = field(repr=False, compare=False)
+    bits: BitArray | None = field(repr=False, compare=False)
+    source: str
+    commitment: str
+
+    @property
+    def scheme(self) -> str:
+        """Foreign matrices are read as Uchida's projection."""
+        return "projection"
+
+    @property
+    def origin(self) -> str:
+        """``matrix``: may have been fitted to the weights."""
+        return "matrix"
+
+    def message(self, n_bits: int) -> BitArray:
+        """The message of ``n_bits`` bits.
+
+        Raises:
+            MessageError: The bits given are of another number.
+        """
+        if self.bits is None:
+            return frozen(np.ones(n_bits, dtype=np.uint8))
+        if self.bits.size != n_bits:
+            raise MessageError(f"the message has {self.bits.size} bits and the key {self.source!r} {n_bits}")
+        return self.bits
+
+
+AnyKey = Key | ForeignKey
+
+
+def draw_secret_parts() -> tuple[Secret, bytes]:
+    """A fresh seed and salt from the operating system's generator, 32 bytes each."""
+    return Secret(secrets.token_bytes(SEED_BYTES)), secrets.token_bytes(SEED_BYTES)
+
+
+def as_bits(values: AnyArray, where: str) -> BitArray:
+    """A message from an array of any shape that holds zeros and ones only, shape (T,), uint8.
+
+    Raises:
+        MessageError: Some value is neither 0 nor 1, or there are none or too many.
+    """
+    flat = values.reshape(-1)
+    if flat.dtype.kind not in "biuf":
+        raise MessageError(f"{where} must hold zeros and ones, not {flat.dtype}")
+    if not 1 <= flat.size <= MAX_BITS:
+        raise MessageError(f"{where} has {flat.size:,} bits; a message has 1 to {MAX_BITS:,}")
+    if not np.isin(flat, (0, 1)).all():
+        raise MessageError(f"{where} must hold zeros and ones only")
+    return frozen(flat.astype(np.uint8))
+
+
+def commitment_of(data: bytes) -> str:
+    """SHA-256 of a key file's bytes, hexadecimal: what ``sha256sum key.npy`` prints."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_bits(n_bits: int) -> None:
+    """Refuse a message length no key can have.
+
+    Raises:
+        KeyFileError: Not between 1 and 65,536.
+    """
+    if not 1 <= n_bits <= MAX_BITS:
+        raise KeyFileError(f"a key carries 1 to {MAX_BITS:,} bits, not {n_bits:,}")
