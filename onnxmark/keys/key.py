@@ -46,7 +46,7 @@ class Carrier:
     position: int = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Key:
     """A key grown from a seed.
 
@@ -64,10 +64,10 @@ class Key:
     scheme: str
     seed: Secret
     salt: bytes = field(repr=False)
-    payload: BitArray = field(repr=False, compare=False)
+    payload: BitArray = field(repr=False)
     carrier: Carrier
     parameters: Mapping[str, Parameter]
-    premark: PremarkSignature | None = field(default=None, repr=False, compare=False)
+    premark: PremarkSignature | None = field(default=None, repr=False)
     commitment: str = ""
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class Key:
         return frozen(self.payload ^ bits(self.master, "message", 0, self.n_bits))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ForeignKey:
     """A projection matrix made elsewhere, with the bits that belong to it.
 
@@ -113,8 +113,8 @@ class ForeignKey:
         commitment: SHA-256 of the matrix file, hexadecimal.
     """
 
-    matrix: Float64Array = field(repr=False, compare=False)
-    bits: BitArray | None = field(repr=False, compare=False)
+    matrix: Float64Array = field(repr=False)
+    bits: BitArray | None = field(repr=False)
     source: str
     commitment: str
 
