@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from onnxmark.arrays import AnyArray
+from onnxmark.arrays import AnyArray, BitArray
 from onnxmark.errors import KeyFileError
 from onnxmark.keys.derivation import SCRYPT_N, SCRYPT_P, SCRYPT_R, SEED_BYTES
 from onnxmark.keys.key import AnyKey, Carrier, ForeignKey, Key, Parameter, as_bits, check_bits, commitment_of
@@ -129,6 +129,17 @@ def load_key(path: Path | str, message: Path | str | None = None) -> AnyKey:
     return _foreign(array, where, path, commitment_of(data), None if message is None else Path(message))
 
 
+def load_message(path: Path | str) -> BitArray:
+    """Message bits from a ``.npy`` file of zeros and ones, any shape, to shape (T,).
+
+    Raises:
+        KeyFileError: The file cannot be read.
+        MessageError: It holds something else than zeros and ones.
+    """
+    label = f"message file {str(path)!r}"
+    return as_bits(parse_npy(read_key_bytes(Path(path)), label), label)
+
+
 def _foreign(array: AnyArray, where: str, path: Path, commitment: str, message: Path | None) -> ForeignKey:
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iuf":
         raise KeyFileError(
@@ -137,10 +148,7 @@ def _foreign(array: AnyArray, where: str, path: Path, commitment: str, message: 
     matrix = array.astype(np.float64)
     if not np.isfinite(matrix).all():
         raise KeyFileError(f"{where} holds values that are not finite")
-    bits = None
-    if message is not None:
-        label = f"message file {str(message)!r}"
-        bits = as_bits(parse_npy(read_key_bytes(message), label), label)
+    bits = None if message is None else load_message(message)
     return ForeignKey(matrix=matrix, bits=bits, source=path.name, commitment=commitment)
 
 

@@ -37,14 +37,17 @@ def read_key_bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise KeyFileError(f"key file {str(path)!r} cannot be opened: {reason}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory (give a directory of keys with --keys)" if stat.S_ISDIR(status.st_mode) else "no file"
             raise KeyFileError(f"key file {str(path)!r} is {kind}")
         if status.st_size > MAX_KEY_BYTES:
             raise KeyFileError(f"key file {str(path)!r} has {status.st_size:,} bytes; keys have at most {MAX_KEY_BYTES:,}")
-        return file.read(MAX_KEY_BYTES)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_KEY_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def parse_npy(data: bytes, where: str) -> AnyArray:

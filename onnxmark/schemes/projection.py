@@ -121,6 +121,11 @@ class Reading:
     shape: tuple[int, ...]
     transposed: bool = False
 
+    @property
+    def label(self) -> str:
+        """The reading in words."""
+        return f"{self.kind}, key stored M x T" if self.transposed else self.kind
+
 
 def required_entries(generator: str, n_bits: int) -> int:
     """Vector entries a key needs at the least: T for dense keys to embed any message, T for direct, 2T for diff."""

@@ -1,0 +1,51 @@
+"""Gaussian noise on the weights: the disturbance every robustness table starts with.
+
+MPAI-NNW (IEEE Std 3304-2023) lists it first among its modifications and scales it, as here, by the spread of the layer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxmark.arrays import Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianNoise:
+    """Add independent normal noise of standard deviation ``strength * std(W)`` to every weight, zeros included.
+
+    Args:
+        strength: Noise in standard deviations of the layer's weights, 0 or more (the standard's range is 0.1 to 0.3).
+    """
+
+    name: ClassVar[str] = "noise"
+    summary: ClassVar[str] = "add Gaussian noise; standard deviations of the layer, 0 or more"
+    random: ClassVar[bool] = True
+    keeps_shape: ClassVar[bool] = True
+
+    strength: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < math.inf:
+            raise ValueError(f"the noise strength must be finite and not negative, found {self.strength!r}")
+
+    @property
+    def parameter(self) -> float:
+        """The strength."""
+        return self.strength
+
+    @property
+    def label(self) -> str:
+        """``Gaussian noise 0.5 σ``."""
+        return f"Gaussian noise {self.strength:.10g} σ"
+
+    def change(self, values: Float32Array, rng: np.random.Generator) -> Float32Array:
+        """See :class:`onnxmark.attacks.attack.Attack`."""
+        sigma = self.strength * float(values.std(dtype=np.float64))
+        noisy = values + sigma * rng.standard_normal(values.shape)
+        limits = np.finfo(np.float32)
+        return np.clip(noisy, limits.min, limits.max).astype(np.float32)

@@ -1,0 +1,57 @@
+"""``onnxmark embed``: a mark into a finished ONNX file, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onnxmark.cli.output import Format, emit, parse_outputs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def embed(
+    model: Annotated[Path, typer.Argument(help="ONNX file to mark; it is not changed.", show_default=False)],
+    key: Annotated[Path, typer.Option("--key", "-k", help="Key file.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Marked model to write.", show_default=False)],
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="A few hundred model inputs (.npz by input name): spares and measures the outputs."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", help="Margin of every bit, in standard deviations of a random key's score.")
+    ] = 2.0,
+    layer: Annotated[str | None, typer.Option("--layer", help="Layer to mark; by default the one the key was made for.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
+    report: Annotated[list[str] | None, typer.Option("--report", help="Also write FMT=PATH; repeatable.")] = None,
+) -> None:
+    """Embed the message of a key into a model by the smallest change of its weights that gives every bit its margin.
+
+    With --calibration the change is steered to where the layer's inputs do not see it, and its effect on the outputs is
+    measured through ONNX Runtime.
+
+    Examples:
+
+      onnxmark embed model.onnx --key key.npy -o marked.onnx
+
+      onnxmark embed model.onnx --key key.npy --calibration inputs.npz --margin 3 -o marked.onnx
+    """
+    outputs = parse_outputs(report or [])
+    if not 0 < margin <= 100:
+        raise typer.BadParameter(f"{margin:g} does not lie between 0 and 100", param_hint="--margin")
+
+    from onnxmark.keys import load_key
+    from onnxmark.marking import embed_file
+    from onnxmark.report.document import marking_document
+
+    marking = embed_file(model, load_key(key), output, margin=margin, calibration=calibration, layer=layer)
+    emit(marking_document(marking, str(output)), _print, format_, outputs)
+
+
+def _print(document: dict[str, Any], console: Console) -> None:
+    from onnxmark.report.listing import print_marking
+
+    print_marking(document, console)

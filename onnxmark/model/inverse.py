@@ -1,0 +1,82 @@
+"""The way back: from canonical float32 weights to the bytes of the tensor they were read from.
+
+Each step of a site's plan that loses nothing but precision is undone in turn. What cannot be undone that way is said to
+be so, and :mod:`onnxmark.model.write` then replaces the tensor instead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxmark.arrays import AnyArray
+from onnxmark.model.dtypes import cast, to_raw
+from onnxmark.model.expression import Apply, Expression, Leaf, chain
+from onnxmark.model.payload import Payloads
+from onnxmark.model.records import Storage
+from onnxmark.model.resolve import evaluate, quantize
+
+_IN_PLACE = {Storage.RAW, Storage.FLOAT, Storage.DOUBLE, Storage.EXTERNAL}
+
+
+class NotInvertible(Exception):  # noqa: N818 - never leaves the writer, which turns it into words
+    """Why values cannot be put back into the stored tensor."""
+
+
+def stored_bytes(plan: Expression, values: AnyArray, payloads: Payloads) -> tuple[Leaf, bytes]:
+    """The leaf of ``plan`` and the ``raw_data`` bytes that make it evaluate to ``values``, as nearly as its type can.
+
+    Raises:
+        NotInvertible: There are none, or they would not take the same room in the file.
+        ModelError: Scales or zero points on the way cannot be read.
+    """
+    *steps, leaf = chain(plan)
+    assert isinstance(leaf, Leaf)
+    if leaf.tensor is None or leaf.fill or leaf.tensor.storage not in _IN_PLACE:
+        raise NotInvertible(f"{leaf.origin} has no place of its own for each weight")
+    for step in steps:
+        assert isinstance(step, Apply)
+        values = _undo(step, values, payloads)
+    if leaf.dtype.kind == "f":
+        values = cast(leaf.dtype, values)
+    elif values.dtype != leaf.dtype.numpy:
+        raise NotInvertible(f"{leaf.dtype.name} weights without a scale")
+    return leaf, to_raw(leaf.dtype, values)
+
+
+def native_values(plan: Expression, native: Expression, values: AnyArray, payloads: Payloads) -> AnyArray:
+    """``values`` from canonical order to the order the node wants them in, in the type it wants.
+
+    Raises:
+        NotInvertible: The node wants no floats.
+    """
+    for step in chain(plan):
+        if step is native:
+            break
+        assert isinstance(step, Apply)
+        values = _undo(step, values, payloads)
+    if native.dtype.kind != "f":
+        raise NotInvertible(f"the node takes {native.dtype.name}")
+    return cast(native.dtype, values)
+
+
+def _undo(step: Apply, values: AnyArray, payloads: Payloads) -> AnyArray:
+    source = step.arguments[0]
+    if step.step == "reshape":
+        return values.reshape(source.shape)
+    if step.step == "transpose":
+        (axes,) = step.parameters
+        return values.transpose(np.argsort(np.array(axes, np.int64)))
+    if step.step == "cast" and source.dtype.kind == "f":
+        return values
+    if step.step == "quantize":
+        # Float weights that the file itself rounds: what is stored may stay exact.
+        return values
+    if step.step == "dequantize":
+        if isinstance(source, Apply) and source.step == "quantize":
+            return values
+        scale = evaluate(step.arguments[1], payloads)
+        zero = evaluate(step.arguments[2], payloads) if len(step.arguments) > 2 else None
+        codes = Apply("quantize", (), (*step.parameters, 1), source.shape, source.dtype)
+        with np.errstate(all="ignore"):
+            return quantize(codes, values, scale, zero)
+    raise NotInvertible(f"the file computes them with {step.words or step.step}")

@@ -1,0 +1,258 @@
+"""Which tensors of a model are host weights, and through which chain a layer reaches them: a listing without payloads.
+
+Names say nothing (exporters and optimisers rename, fold, transpose and quantise), so a site is defined by use: the
+constant that a layer's weight input evaluates to. The table of layer operators is the one place to add another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+
+from onnxmark.errors import ModelError
+from onnxmark.model.expression import Apply, Expression, Interner, Leaf, chain, leaves
+from onnxmark.model.graph import GraphView, Scope
+from onnxmark.model.payload import Payloads
+from onnxmark.model.plan import Obstacle, Planner
+from onnxmark.model.records import Node, Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A node that uses a site's weights, and as which of its inputs."""
+
+    scope: Scope = field(repr=False)
+    node: int
+    input: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSite:
+    """Host weights of one layer, or of several that share them.
+
+    Args:
+        name: Name of the stored tensor (initializer, or output of a Constant node), unique within the model.
+        nodes: Nodes that use it, each with its scope (``If_3/then_branch/conv``).
+        op: Operator of the first of them.
+        position: Index among the model's sites.
+        shape: Canonical shape ``(out, in / group, *spatial)``; empty if unknown.
+        dtype: Element type in the file, ``float32``; empty if unknown.
+        stored: In words, how the file stores it and what it passes through.
+        group: Convolution groups; 1 for fully connected layers.
+        problem: Why the weights cannot be read, or None.
+        plan: How to compute the canonical weights, or None.
+        native: The same before they are brought into canonical order, as the node sees them.
+        uses: The nodes in ``nodes``, for rewriting.
+        error: What reading it raises, if that is known already.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    op: str
+    position: int
+    shape: tuple[int, ...]
+    dtype: str
+    stored: str
+    group: int
+    problem: str | None
+    plan: Expression | None = field(default=None, repr=False, compare=False)
+    native: Expression | None = field(default=None, repr=False, compare=False)
+    uses: tuple[Use, ...] = field(default=(), repr=False, compare=False)
+    error: ModelError | None = field(default=None, repr=False, compare=False)
+
+
+class _Unfit(Exception):  # noqa: N818 - never leaves this module
+    """Why a constant cannot be the weights of a layer."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    name: str
+    op: str
+    group: int
+    uses: list[Use]
+    plan: Expression | None = None
+    native: Expression | None = None
+    problem: str | None = None
+    error: ModelError | None = None
+
+
+def locate(view: GraphView, planner: Planner, payloads: Payloads) -> tuple[WeightSite, ...]:
+    """Every site of a model, in graph order.
+
+    Raises:
+        ModelLimitError: Expanding the model's functions and subgraphs takes too long.
+        MalformedModel: A node of interest is damaged.
+    """
+    drafts: dict[tuple[object, ...], _Draft] = {}
+    for scope, index in view.walk(is_layer):
+        draft = _draft(scope, index, planner)
+        if draft is None:
+            continue
+        shared = (id(draft.plan), draft.op, draft.group) if draft.plan is not None else (id(draft),)
+        known = drafts.setdefault(shared, draft)
+        if known is not draft:
+            known.uses.extend(draft.uses)
+    for draft in drafts.values():
+        if draft.plan is not None:
+            _check(draft, payloads)
+    return _finished(list(drafts.values()))
+
+
+def is_layer(node: Node) -> bool:
+    """Whether ``node`` is of an operator that has host weights."""
+    return (node.domain, node.op_type) in _LAYERS
+
+
+def _draft(scope: Scope, index: int, planner: Planner) -> _Draft | None:
+    node = scope.nodes[index]
+    layer = _LAYERS[(node.domain, node.op_type)]
+    attributes = scope.attributes(node)
+    group = attributes["group"].integer if "group" in attributes else 1
+    last: Obstacle | None = None
+    for place in layer.inputs:
+        name = node.inputs[place] if place < len(node.inputs) else ""
+        outcome = planner.plan(scope, name)
+        if isinstance(outcome, Obstacle):
+            last = last if last is not None and not last.dynamic else outcome
+            continue
+        if layer.dense and len(outcome.shape) < 2:
+            return None
+        draft = _Draft(
+            _leaf_name(outcome, scope, index), node.op_type, group, [Use(scope, index, place)], native=outcome
+        )
+        try:
+            flip = bool(attributes["transB"].integer) if "transB" in attributes else False
+            draft.plan = layer.canonical(
+                planner.interner, outcome, group, flip if node.op_type == "Gemm" else place == 0
+            )
+        except _Unfit as why:
+            draft.problem = str(why)
+        return draft
+    if layer.dense and (last is None or last.dynamic):
+        return None
+    reason = last.reason if last is not None else "the node has no weight input"
+    name = node.inputs[layer.inputs[0]] if layer.inputs[0] < len(node.inputs) else ""
+    return _Draft(
+        name or scope.node_path(index), node.op_type, group, [Use(scope, index, layer.inputs[0])], problem=reason
+    )
+
+
+def _leaf_name(expression: Expression, scope: Scope, index: int) -> str:
+    leaf = chain(expression)[-1]
+    return (leaf.name if isinstance(leaf, Leaf) else "") or scope.node_path(index)
+
+
+def _check(draft: _Draft, payloads: Payloads) -> None:
+    assert draft.plan is not None
+    try:
+        for leaf in leaves(draft.plan):
+            for tensor in (leaf.tensor,) if leaf.sparse is None else (leaf.sparse.values, leaf.sparse.indices):
+                if tensor is not None:
+                    payloads.check(tensor)
+    except ModelError as error:
+        draft.problem, draft.error = str(error), error
+
+
+def _finished(drafts: list[_Draft]) -> tuple[WeightSite, ...]:
+    taken: dict[str, int] = {}
+    names = {draft.name for draft in drafts}
+    sites = []
+    for position, draft in enumerate(drafts):
+        name, count = draft.name, taken.get(draft.name, 0)
+        taken[draft.name] = count + 1
+        while count and (name := f"{draft.name}#{count + 1}") in names:
+            count += 1
+        if count:
+            taken[draft.name] = count + 1
+            names.add(name)
+        shape = draft.plan.shape if draft.plan is not None else ()
+        leaf = chain(draft.native)[-1] if draft.native is not None else None
+        sites.append(
+            WeightSite(
+                name=name,
+                nodes=tuple(use.scope.node_path(use.node) for use in draft.uses),
+                op=draft.op,
+                position=position,
+                shape=shape,
+                dtype=leaf.dtype.name if leaf is not None else "",
+                stored=_stored(draft.native) if draft.native is not None else "absent",
+                group=draft.group,
+                problem=draft.problem,
+                plan=draft.plan,
+                native=draft.native,
+                uses=tuple(draft.uses),
+                error=draft.error,
+            )
+        )
+    return tuple(sites)
+
+
+def _stored(expression: Expression) -> str:
+    steps = chain(expression)
+    leaf = steps[-1]
+    assert isinstance(leaf, Leaf)
+    holder = leaf.tensor if leaf.tensor is not None else leaf.sparse.values if leaf.sparse is not None else None
+    where = holder.storage.words if holder is not None else "attribute"
+    if holder is not None and holder.storage is Storage.EXTERNAL:
+        where += f" {dict(holder.external).get('location', '')!r}"
+    words = [step.words for step in reversed(steps) if isinstance(step, Apply) and step.words]
+    if len(words) > 12:
+        words = [*words[:6], f"{len(words) - 12} more", *words[-6:]]
+    return " → ".join([f"{leaf.origin} {leaf.dtype.name}, {where}{leaf.note}", *words])
+
+
+def _convolution(interner: Interner, weights: Expression, group: int, _: bool) -> Expression:
+    if len(weights.shape) < 3:
+        raise _Unfit(f"a convolution's weights have at least three axes, not shape {weights.shape}")
+    if group < 1 or weights.shape[0] % group:
+        raise _Unfit(f"{group} groups do not divide {weights.shape[0]} output channels")
+    return weights
+
+
+def _transposed_convolution(interner: Interner, weights: Expression, group: int, _: bool) -> Expression:
+    """(in, out / g, *k) → (out, in / g, *k)."""
+    if len(weights.shape) < 3:
+        raise _Unfit(f"a convolution's weights have at least three axes, not shape {weights.shape}")
+    inputs, outputs, *kernel = weights.shape
+    if group < 1 or inputs % group:
+        raise _Unfit(f"{group} groups do not divide {inputs} input channels")
+    apart = (group, inputs // group, outputs, *kernel)
+    swapped = (group, outputs, inputs // group, *kernel)
+    axes = (0, 2, 1, *range(3, len(apart)))
+    step = interner.apply("reshape", (weights,), (), apart, weights.dtype)
+    step = interner.apply("transpose", (step,), (axes,), swapped, weights.dtype)
+    return interner.apply("reshape", (step,), (), (group * outputs, inputs // group, *kernel), weights.dtype)
+
+
+def _dense(interner: Interner, weights: Expression, _: int, outputs_first: bool) -> Expression:
+    """(…1, in, out) → (out, in), or as it is if the outputs come first."""
+    shape = weights.shape
+    if prod(shape[:-2]) != 1:
+        raise _Unfit(f"a batch of matrices, shape {shape}")
+    if len(shape) > 2:
+        shape = shape[-2:]
+        weights = interner.apply("reshape", (weights,), (), shape, weights.dtype)
+    if outputs_first:
+        return weights
+    return interner.apply("transpose", (weights,), ((1, 0),), (shape[1], shape[0]), weights.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """How an operator holds its weights: at which inputs (the first constant one counts), in which order."""
+
+    inputs: tuple[int, ...]
+    canonical: Callable[[Interner, Expression, int, bool], Expression]
+    dense: bool = False
+
+
+_LAYERS: dict[tuple[str, str], _Layer] = {
+    ("", "Conv"): _Layer((1,), _convolution),
+    ("", "ConvTranspose"): _Layer((1,), _transposed_convolution),
+    ("", "Gemm"): _Layer((1,), _dense, dense=True),
+    ("", "MatMul"): _Layer((1, 0), _dense, dense=True),
+    ("com.microsoft", "FusedConv"): _Layer((1,), _convolution),
+}
+_LAYERS |= {("ai.onnx", op): layer for (domain, op), layer in _LAYERS.items() if domain == ""}

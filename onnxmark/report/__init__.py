@@ -1,0 +1,1 @@
+"""Reports: one versioned document, rendered for people and for machines."""

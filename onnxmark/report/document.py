@@ -1,0 +1,255 @@
+"""The one document every report is rendered from: plain data, versioned, without time stamps.
+
+The same audit gives the same document, byte for byte. It carries a key's commitment and never anything secret.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from onnxmark import __version__
+from onnxmark.audit import Audit, Candidate, Finding
+from onnxmark.embedding import Capacity
+from onnxmark.keys import AnyKey, Key
+from onnxmark.marking import Marking
+from onnxmark.model import WeightSite
+from onnxmark.robustness import Trial
+from onnxmark.schemes.evidence import Evidence
+from onnxmark.statistics import LOG10_2
+from onnxmark.verdict import SEED_SEARCH_BITS, Standing
+
+AUDIT_SCHEMA: Final = "onnxmark/audit/v1"
+MARKING_SCHEMA: Final = "onnxmark/marking/v1"
+_HISTOGRAM_BINS: Final = 24
+
+Document = dict[str, Any]
+
+_CAVEATS: Final = {
+    Standing.REGISTERED: (
+        "A match shows that the holder of this key, or somebody with access to it, marked this model or an ancestor of it. "
+        "The caller vouched that the commitment was time-stamped before the model appeared; this tool did not check it."
+    ),
+    Standing.UNREGISTERED: (
+        "Nothing here shows when the key was made. Its seed may have been searched for; the bound for 2^64 seeds is given. "
+        "Time-stamp the commitment (sha256 of the key file) to register the key."
+    ),
+    Standing.FREE_FORM: (
+        "The key is a bare matrix. For any model a matrix that reads any message can be made in milliseconds, so a match is "
+        "no evidence of ownership; its probability assumes that the matrix was drawn without looking at the weights."
+    ),
+}
+_ABSENCE: Final = (
+    "No match does not show that the model is independent: distillation, permuted or pruned channels and other attacks "
+    "destroy the reading of a mark in the weights."
+)
+
+
+def audit_document(audit: Audit, robustness: Mapping[int, Sequence[Trial]] | None = None) -> Document:
+    """The document of an audit.
+
+    Args:
+        audit: The audit.
+        robustness: Trials by index of the finding.
+    """
+    return {
+        "schema": AUDIT_SCHEMA,
+        "tool": {"name": "onnxmark", "version": __version__},
+        "status": "complete",
+        "verdict": str(audit.verdict),
+        "model": {
+            "path": audit.model.path,
+            "bytes": audit.model.size,
+            "producer": audit.model.producer,
+            "opset": audit.model.opset,
+        },
+        "coverage": _coverage(audit),
+        "policy": {
+            "alpha": audit.policy.alpha,
+            "correction": "bonferroni",
+            "seed_search_bits": SEED_SEARCH_BITS,
+            "registered": audit.policy.registered,
+        },
+        "findings": [
+            _finding(finding, (robustness or {}).get(index, ())) for index, finding in enumerate(audit.findings)
+        ],
+    }
+
+
+def failed_audit_document(path: str, problem: str) -> Document:
+    """The document of a model that could not be audited."""
+    return {
+        "schema": AUDIT_SCHEMA,
+        "tool": {"name": "onnxmark", "version": __version__},
+        "status": "failed",
+        "verdict": "inconclusive",
+        "model": {"path": path},
+        "problem": problem,
+        "findings": [],
+    }
+
+
+def to_json(document: Document) -> str:
+    """A document as JSON text, indented, keys in the order they were written, ending in a newline."""
+    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _coverage(audit: Audit) -> Document:
+    """Layers found, audited, skipped because no key fits them, and failed."""
+    outcome = {
+        candidate.site.name: candidate.problem for finding in audit.findings for candidate in finding.candidates
+    }
+    failed = {name: problem for name, problem in outcome.items() if problem is not None}
+    return {
+        "found": audit.model.n_layers,
+        "audited": len(outcome) - len(failed),
+        "skipped": audit.model.n_layers - len(outcome),
+        "failed": [{"name": name, "problem": problem} for name, problem in failed.items()],
+    }
+
+
+def _finding(finding: Finding, trials: Sequence[Trial]) -> Document:
+    judgement, best = finding.judgement, finding.best
+    evidence = best.evidence if best is not None else None
+    return {
+        "verdict": str(finding.verdict),
+        "reason": judgement.reason,
+        "standing": str(finding.standing),
+        "clears_seed_search": judgement.clears_seed_search if finding.standing is not Standing.FREE_FORM else None,
+        "key": _key(finding.key),
+        **_reading(evidence),
+        "p_value": probability(judgement.log10_p_value),
+        "log10_p_value": judgement.log10_p_value,
+        "n_hypotheses": judgement.n_hypotheses,
+        "seed_search_log10_threshold": -SEED_SEARCH_BITS * LOG10_2,
+        "carrier": None if best is None else _carrier(best),
+        "candidates": [_candidate(candidate) for candidate in finding.candidates],
+        "robustness": [_trial(trial) for trial in trials],
+        "does_not_prove": [_CAVEATS[finding.standing], _ABSENCE],
+    }
+
+
+def _key(key: AnyKey) -> Document:
+    source = {"file": key.source} if not isinstance(key, Key) else {}
+    return {"commitment": key.commitment, "scheme": key.scheme, "origin": key.origin, **source}
+
+
+def _reading(evidence: Evidence | None) -> Document:
+    if evidence is None:
+        names = ("n_bits", "n_errors", "n_erasures", "bit_error_rate", "inverted", "embedding_loss", "tests", "margins")
+        return dict.fromkeys(names)
+    return {
+        "n_bits": evidence.n_bits,
+        "n_errors": evidence.n_errors,
+        "n_erasures": evidence.n_erasures,
+        "bit_error_rate": evidence.bit_error_rate,
+        "inverted": evidence.inverted,
+        "embedding_loss": evidence.embedding_loss,
+        "tests": [{"name": test.name, "log10_p": finite(test.log10_p), "kind": test.kind} for test in evidence.tests],
+        "margins": _margins(evidence),
+    }
+
+
+def _margins(evidence: Evidence) -> Document:
+    margins = evidence.margins
+    limit = max(float(np.max(np.abs(margins))), 1e-12)
+    counts, edges = np.histogram(margins, bins=_HISTOGRAM_BINS, range=(-limit, limit))
+    return {
+        "unit": "standard deviation of a score over random keys",
+        "min": float(margins.min()),
+        "mean": float(margins.mean()),
+        "max": float(margins.max()),
+        "histogram": {"edges": [float(edge) for edge in edges], "counts": [int(count) for count in counts]},
+    }
+
+
+def capacity_document(capacity: Capacity) -> Document:
+    """What a layer offers to a message, as data."""
+    return {
+        "n_bits": capacity.n_bits,
+        "entries": capacity.size,
+        "ratio": capacity.load,
+        "largest_margin": capacity.largest_margin,
+        "margin": capacity.margin,
+        "predicted_relative_change": finite(capacity.relative_change),
+        "suitability": capacity.suitability,
+    }
+
+
+def marking_document(marking: Marking, output: str) -> Document:
+    """What ``embed`` did, as data."""
+    fidelity, embedding = marking.fidelity, marking.embedding
+    return {
+        "schema": MARKING_SCHEMA,
+        "tool": {"name": "onnxmark", "version": __version__},
+        "output": output,
+        "key": {"commitment": marking.commitment},
+        "carrier": {**site_document(marking.site), "kind": marking.kind},
+        "metric": marking.metric,
+        "margin": {"asked": marking.margin_asked, "solved": embedding.margin, "reached": marking.margin_reached},
+        "relative_change": embedding.relative_change,
+        "std_ratio": embedding.std_ratio,
+        "n_bits": marking.evidence.n_bits,
+        "n_errors": marking.evidence.n_errors,
+        "log10_p_value": marking.evidence.log10_p,
+        "fidelity": None if fidelity is None else dataclasses.asdict(fidelity),
+    }
+
+
+def _carrier(candidate: Candidate) -> Document:
+    return {**site_document(candidate.site), "kind": candidate.reading.kind, "why": candidate.why}
+
+
+def site_document(site: WeightSite) -> Document:
+    """A weight site as data."""
+    return {
+        "name": site.name,
+        "nodes": list(site.nodes),
+        "op": site.op,
+        "position": site.position,
+        "shape": list(site.shape),
+        "dtype": site.dtype,
+        "stored": site.stored,
+        "problem": site.problem,
+    }
+
+
+def _candidate(candidate: Candidate) -> Document:
+    evidence = candidate.evidence
+    return {
+        "name": candidate.site.name,
+        "reading": candidate.reading.label,
+        "why": candidate.why,
+        "bit_error_rate": None if evidence is None else evidence.bit_error_rate,
+        "log10_p": None if evidence is None else finite(evidence.log10_p),
+        "problem": candidate.problem or (evidence.degenerate if evidence is not None else None),
+    }
+
+
+def _trial(trial: Trial) -> Document:
+    return {
+        "attack": trial.attack.name,
+        "parameter": trial.attack.parameter,
+        "label": trial.attack.label,
+        "recipe": repr(trial.attack),
+        "bit_error_rate": trial.bit_error_rate,
+        "verdict": str(trial.verdict),
+        "log10_p_value": trial.worst.log10_p_value,
+        "n_draws": trial.n_draws,
+        "n_survived": trial.n_survived,
+    }
+
+
+def probability(log10_p: float) -> float:
+    """A probability from its logarithm; one too small for a double is shown as the smallest double, never as 0."""
+    return max(10.0**log10_p, 5e-324)
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None

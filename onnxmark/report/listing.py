@@ -1,0 +1,121 @@
+"""Terminal views of a key, of a model's layers and of a marking, each rendered from its document."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from onnxmark.report.text import byte_size, plain, power_of_ten
+
+Document = dict[str, Any]
+
+_SUITABILITY: Final = {"comfortable": "green", "tight": "yellow", "poor": "red", "over capacity": "red"}
+
+
+def print_key(document: Document, console: Console) -> None:
+    """Print what ``keygen`` made."""
+    carrier, capacity = document["carrier"], document["capacity"]
+    grid = _grid()
+    grid.add_row("key", Text(f"{plain(document['path'], 200)}  (keep it secret; without it the mark cannot be found)"))
+    grid.add_row("commitment", Text(f"sha256 {document['commitment']}", style="bold"))
+    layer = plain(carrier["name"]) or "any layer of the shape"
+    grid.add_row("layer", Text(f"{layer}  ({plain(carrier['op']) or 'shape'} {_shape(carrier['shape'])})"))
+    grid.add_row("reads", Text(f"{document['n_bits']} bits from carrier {carrier['kind']}, {document['generator']} rows"))
+    grid.add_row("capacity", _capacity(capacity))
+    signature = "kept in the key" if document["premark_signature"] else "none (made without the model)"
+    grid.add_row("pre-mark record", Text(signature))
+    note = "Publish or time-stamp the commitment before the model: a registered key needs 2^-64 less to convince."
+    console.print(Panel(Group(grid, Text(""), Text(note, style="dim")), title=" key made ", title_align="left"))
+
+
+def print_layers(document: Document, console: Console) -> None:
+    """Print what ``inspect`` found, a table a model."""
+    for model in document["models"]:
+        console.print(Text(plain(model["path"], 200), style="bold"))
+        if model["problem"] is not None:
+            console.print(Text(f"  {plain(model['problem'], 400)}", style="yellow"))
+            continue
+        producer = plain(model["producer"], 40) or "unknown producer"
+        console.print(Text(f"  {byte_size(model['bytes'])} · {producer} · opset {model['opset']}", style="dim"))
+        console.print(_layer_table(model["layers"], document["bits"]))
+        console.print(_layer_summary(model["layers"], document["bits"]))
+
+
+def print_marking(document: Document, console: Console) -> None:
+    """Print what ``embed`` did."""
+    carrier = document["carrier"]
+    grid = _grid()
+    grid.add_row("marked model", Text(plain(document["output"], 200), style="bold"))
+    grid.add_row("key", Text(f"sha256 {document['key']['commitment']}"))
+    grid.add_row("carrier", Text(f"{plain(carrier['name'])}  ({plain(carrier['op'])} {_shape(carrier['shape'])}, {carrier['kind']})"))
+    grid.add_row("metric", Text(document["metric"]))
+    margin = document["margin"]
+    grid.add_row("margin", Text(f"{margin['reached']:.2f} standard deviations in the written file ({margin['asked']:g} asked)"))
+    grid.add_row("change", Text(f"{document['relative_change']:.2%} of the layer's norm"))
+    grid.add_row("bits", Text(f"{document['n_bits']}, {document['n_errors']} wrong; p ≤ {power_of_ten(document['log10_p_value'])}"))
+    for line in _fidelity(document["fidelity"]):
+        grid.add_row("outputs", Text(line))
+    console.print(Panel(grid, title=" mark embedded ", title_align="left", border_style="green"))
+
+
+def _fidelity(fidelity: Document | None) -> list[str]:
+    if fidelity is None:
+        return ["not measured; give --calibration inputs.npz to measure (and to spare) the outputs"]
+    lines = [f"moved by {fidelity['relative_change']:.2%} on {fidelity['n_inputs']} inputs ({fidelity['provider']})"]
+    if fidelity["decisions_changed"] is not None:
+        lines.append(f"{fidelity['decisions_changed']} of {fidelity['n_inputs']} top-1 decisions changed")
+    if fidelity["accuracy_before"] is not None:
+        lines.append(f"accuracy {fidelity['accuracy_before']:.4f} before, {fidelity['accuracy_after']:.4f} after")
+    return lines
+
+
+def _layer_table(layers: list[Document], bits: int) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+    for name, options in (
+        ("#", {"justify": "right"}),
+        ("weights", {"overflow": "fold"}),
+        ("op", {}),
+        ("shape", {"no_wrap": True}),
+        ("stored as", {"overflow": "fold"}),
+        (f"room for {bits} bits", {"no_wrap": True}),
+    ):
+        table.add_column(name, **options)  # type: ignore[arg-type]
+    for layer in layers:
+        problem = layer["problem"]
+        stored = plain(layer["stored"], 200) if problem is None else f"cannot be read: {plain(problem, 200)}"
+        table.add_row(
+            str(layer["position"]),
+            Text(plain(layer["name"], 60)),
+            Text(plain(layer["op"], 30)),
+            _shape(layer["shape"]),
+            Text(stored, style="" if problem is None else "yellow"),
+            _capacity(layer["capacity"]) if problem is None else Text("–"),
+        )
+    return table
+
+
+def _layer_summary(layers: list[Document], bits: int) -> Text:
+    readable = [layer for layer in layers if layer["problem"] is None]
+    roomy = [layer for layer in readable if layer["capacity"]["suitability"] == "comfortable"]
+    text = f"  layers: {len(layers)} found / {len(readable)} readable / {len(roomy)} with comfortable room for {bits} bits\n"
+    return Text(text, style="dim")
+
+
+def _capacity(capacity: Document) -> Text:
+    word = capacity["suitability"]
+    return Text(f"{word} (T/M {capacity['ratio']:.2g})", style=_SUITABILITY.get(word, ""))
+
+
+def _shape(sizes: list[int]) -> str:
+    return "×".join(map(str, sizes))
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid

@@ -1,0 +1,42 @@
+"""Make text from a model fit to be shown: names in a file are the attacker's to choose."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+MAX_NAME: Final = 120
+_HIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def plain(text: str, limit: int = MAX_NAME) -> str:
+    """Text without control, format or surrogate characters (shown as ``\\xNN``), cut in the middle to ``limit``."""
+    safe = "".join(
+        character if unicodedata.category(character) not in _HIDDEN else f"\\x{ord(character):02x}" for character in text
+    )
+    if len(safe) <= limit:
+        return safe
+    half = (limit - 1) // 2
+    return f"{safe[:half]}…{safe[-half:]}"
+
+
+def byte_size(count: int) -> str:
+    """A number of bytes for people: ``585 kB``, ``1.8 GB``."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+def power_of_ten(log10_p: float) -> str:
+    """A probability for people, rounded up: ``1.3e-77``, ``0.52``; never smaller than it is."""
+    if log10_p >= -2:
+        return f"{min(1.0, 10**log10_p):.2g}"
+    exponent = int(log10_p // 1)
+    mantissa = 10 ** (log10_p - exponent)
+    rounded = -(-int(mantissa * 1000) // 100) / 10
+    if rounded >= 10:
+        rounded, exponent = 1.0, exponent + 1
+    return f"{rounded:.1f}e{exponent}"
