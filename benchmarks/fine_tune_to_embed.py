@@ -1,9 +1,8 @@
 """Two ways to mark a finished network, side by side: closed form, and fine-tune-to-embed.
 
-The literature marks a trained model by fine-tuning it with the regulariser (Uchida et al., ICMR 2017) and reports a loss
-of accuracy. The smallest change that embeds the same message is a quadratic programme, needs no labels and takes
-milliseconds. Both start here from the demo's unmarked network and meet the same 10,000 test images. One seed: directions,
-not decimals.
+The literature marks a trained model by fine-tuning it with the regulariser (Uchida et al., ICMR 2017), at some cost in
+accuracy. The smallest change that embeds the same message is a quadratic programme and needs no labels. Both start here
+from the demo's unmarked network and meet the same 10,000 test images. One seed: directions, not decimals.
 
     python -m benchmarks.fine_tune_to_embed [--epochs 2]
 """
@@ -57,7 +56,7 @@ def _values(net: DemoNet) -> Float32Array:
 def logits_of(net: nn.Module, images: Images) -> Float32Array:
     """Logits (N, 10) in evaluation mode."""
     with torch.inference_mode():
-        parts: list[Tensor] = [net(part) for part in torch.from_numpy(images.pixels).split(500)]
+        parts: list[Tensor] = [net(part) for part in torch.split(torch.from_numpy(images.pixels), 500)]
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
 

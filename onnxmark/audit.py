@@ -75,7 +75,8 @@ class ModelFacts:
     producer: str
     opset: int | None
     n_layers: int
-    n_unreadable: int
+    unknown: tuple[WeightSite, ...]
+    """Layers whose shape cannot be told, so that no key can be tried on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +146,9 @@ def audit_model(
         len(plan) * schemes(key.scheme).signs_tested for key, plan in zip(keys, plans, strict=True)
     )
     read = _read_all(model, keys, plans, schemes, progress)
+    unknown = tuple(site for site in chosen if not site.shape)
     findings = tuple(
-        _finding(key, candidates, n_hypotheses, policy) for key, candidates in zip(keys, read, strict=True)
+        _finding(key, candidates, unknown, n_hypotheses, policy) for key, candidates in zip(keys, read, strict=True)
     )
     facts = ModelFacts(
         path=str(model.path),
@@ -154,7 +156,7 @@ def audit_model(
         producer=model.producer,
         opset=model.opset,
         n_layers=len(sites),
-        n_unreadable=sum(site.problem is not None for site in sites),
+        unknown=unknown,
     )
     return Audit(facts, policy, findings)
 
@@ -181,6 +183,7 @@ def _plan(key: AnyKey, sites: Sequence[WeightSite], scheme: Scheme) -> list[Cand
     candidates = [
         Candidate(site, reading, _why(key, site))
         for site in sites
+        if site.shape
         for reading in scheme.readings(key, site.shape)
     ]
     return sorted(candidates, key=lambda candidate: _REASONS.index(candidate.why))
@@ -233,7 +236,14 @@ def _with(candidate: Candidate, evidence: Evidence | str) -> Candidate:
     return Candidate(candidate.site, candidate.reading, candidate.why, evidence=evidence)
 
 
-def _finding(key: AnyKey, candidates: tuple[Candidate, ...], n_hypotheses: int, policy: Policy) -> Finding:
+def _finding(
+    key: AnyKey,
+    candidates: tuple[Candidate, ...],
+    unknown: tuple[WeightSite, ...],
+    n_hypotheses: int,
+    policy: Policy,
+) -> Finding:
+    """The answer for one key, given its candidates and the layers of unknown shape that might have been among them."""
     standing = policy.standing(key.origin)
     if not candidates:
         wanted = "x".join(map(str, key.carrier.shape)) if isinstance(key, Key) else "x".join(map(str, key.matrix.shape))
@@ -247,6 +257,7 @@ def _finding(key: AnyKey, candidates: tuple[Candidate, ...], n_hypotheses: int, 
     conclusive = [pair for pair in judged if pair[1].verdict is not Verdict.INCONCLUSIVE]
     doubts = [candidate.problem for candidate in candidates if candidate.problem is not None]
     doubts += [judgement.reason for _, judgement in judged if judgement.reason is not None]
+    doubts += [f"{site.name!r}: {site.problem}" for site in unknown]
     if not conclusive:
         return Finding(key, standing, inconclusive(str(doubts[0]), n_hypotheses), candidates[0], candidates)
     matches = [pair for pair in conclusive if pair[1].verdict is Verdict.MATCH]
@@ -256,6 +267,6 @@ def _finding(key: AnyKey, candidates: tuple[Candidate, ...], n_hypotheses: int, 
     # Without a match, show the layer the key expects, not whichever came nearest by chance.
     best, judgement = conclusive[0]
     if doubts:
-        # A layer that fits and cannot be read may be the very carrier: "no match" would claim too much.
-        judgement = inconclusive(f"a layer that fits cannot be read: {doubts[0]}", n_hypotheses)
+        # A layer that cannot be read may be the very carrier: "no match" would claim too much.
+        judgement = inconclusive(f"a layer that may be the carrier cannot be read: {doubts[0]}", n_hypotheses)
     return Finding(key, standing, judgement, best, candidates)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from onnxmark.audit import named_sites
 from onnxmark.embedding import ActivationMetric, Embedding, embed_message
 from onnxmark.errors import CarrierError, EmbeddingError
 from onnxmark.keys import AnyKey, Key
 from onnxmark.model import Model, WeightSite, open_model, write_model
+from onnxmark.model.calibration import load_calibration
+from onnxmark.model.runtime import Fidelity, fidelity
+from onnxmark.model.taps import input_second_moment
 from onnxmark.schemes.evidence import Evidence
 from onnxmark.schemes.extraction import ProjectionScheme, read_message
 from onnxmark.schemes.projection import Projection, Reading, projection_of
-
-if TYPE_CHECKING:
-    from onnxmark.model.calibration import Calibration
-    from onnxmark.model.runtime import Fidelity
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,11 +74,16 @@ def embed_file(
         site, reading = _target(model, key, layer)
         weights = model.read(site)
     projection = projection_of(key, reading)
-    inputs = None if calibration is None else _calibration(path, calibration)
-    metric = None if inputs is None else _metric(path, site, inputs)
+    inputs = None if calibration is None else load_calibration(calibration)
+    metric = None if inputs is None else ActivationMetric(input_second_moment(path, site.name, inputs))
     embedding = embed_message(weights, projection, margin, metric)
     write_model(path, {site.name: embedding.weights.values}, output)
     evidence = _read_back(output, site, projection, fair=isinstance(key, Key))
+    if evidence.n_errors:
+        raise EmbeddingError(
+            f"{evidence.n_errors} of {evidence.n_bits} bits were lost when the layer was stored as {site.stored}; "
+            f"do not use {str(output)!r}: embed before quantising, or ask for a larger --margin"
+        )
     return Marking(
         site=site,
         kind=reading.kind,
@@ -90,7 +93,7 @@ def embed_file(
         margin_asked=margin,
         margin_reached=float(evidence.margins.min()),
         evidence=evidence,
-        fidelity=None if inputs is None else _fidelity(path, output, inputs),
+        fidelity=None if inputs is None else fidelity(path, output, inputs),
     )
 
 
@@ -111,31 +114,7 @@ def _target(model: Model, key: AnyKey, layer: str | None) -> tuple[WeightSite, R
     return fitting[0]
 
 
-def _calibration(path: Path, inputs: Path) -> Calibration:
-    from onnxmark.model.calibration import load_calibration
-
-    return load_calibration(inputs, path)
-
-
-def _metric(path: Path, site: WeightSite, inputs: Calibration) -> ActivationMetric:
-    from onnxmark.model.taps import input_second_moment
-
-    return ActivationMetric(input_second_moment(path, site.nodes[0], inputs))
-
-
-def _fidelity(path: Path, output: Path, inputs: Calibration) -> Fidelity:
-    from onnxmark.model.runtime import fidelity
-
-    return fidelity(path, output, inputs)
-
-
 def _read_back(output: Path, site: WeightSite, projection: Projection, *, fair: bool) -> Evidence:
     with open_model(output) as model:
         written = model.read(named_sites(model.sites(), site.name)[0])
-    evidence = read_message(projection, written, fair=fair)
-    if evidence.n_errors:
-        raise EmbeddingError(
-            f"{evidence.n_errors} of {evidence.n_bits} bits were lost when the layer was stored as {site.stored}; "
-            "embed before quantising, or ask for a larger --margin"
-        )
-    return evidence
+    return read_message(projection, written, fair=fair)

@@ -82,7 +82,12 @@ class Watermark:
             leaf = weight.detach().requires_grad_()
             with torch.enable_grad():
                 (gradient,) = torch.autograd.grad(self._loss_of(target, leaf), leaf)
-            weight.grad = gradient if weight.grad is None else weight.grad.detach().add_(gradient)
+            if weight.grad is None:
+                weight.grad = gradient
+                continue
+            with torch.no_grad():
+                # In place: DistributedDataParallel's gradients are views of its buckets and must stay so.
+                weight.grad.add_(gradient)
 
     def attach(self, optimizer: Optimizer, model: nn.Module) -> RemovableHandle:
         """Add the mark's gradient before every ``optimizer.step()``; ``.remove()`` on the handle ends that.

@@ -126,7 +126,8 @@ def from_raw(dtype: DType, data: bytes, count: int) -> AnyArray:
         codes = _unpack(np.frombuffer(data, np.uint8), dtype.bits, count)
         return _narrow(dtype, codes)
     if dtype.kind == "b":
-        return np.frombuffer(data, np.uint8) != 0
+        truth: AnyArray = np.frombuffer(data, np.uint8) != 0
+        return truth
     target = dtype.numpy
     stored = np.frombuffer(data, f"<u{target.itemsize}") if dtype.name in _ML_DTYPES else None
     if stored is not None:

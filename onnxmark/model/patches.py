@@ -1,20 +1,20 @@
 """What a layer multiplies its weights with: rows of im2col, drawn from an activation without building them all.
 
 A convolution of a feature map has tens of thousands of input patches, most of them overlapping copies; their second
-moment is estimated from a seeded sample. A row has (input channel, *kernel) order, as canonical weights have, so that the
-layer's output is a row times a filter.
+moment is estimated from a seeded sample. A row has (input channel, *kernel) order, as canonical weights have, so that
+the layer's output is a row times a filter.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from onnxmark.arrays import AnyArray, Float64Array
+from onnxmark.arrays import AnyArray, Float64Array, Int64Array
 from onnxmark.errors import CalibrationError
 
 _BLOCK_ENTRIES: Final = 2**23
@@ -130,12 +130,12 @@ class MomentSum:
             raise CalibrationError("the layer's inputs are not finite on the calibration data")
         return self._sum / self._count
 
-    def _draw(self, count: int) -> AnyArray:
+    def _draw(self, count: int) -> Int64Array:
         if count <= self.rows_per_batch:
             return np.arange(count)
         return np.sort(self.random.choice(count, self.rows_per_batch, replace=False))
 
-    def _add(self, blocks: Any, count: int, drawn: int) -> None:
+    def _add(self, blocks: Iterable[AnyArray], count: int, drawn: int) -> None:
         for block in blocks:
             by_group = np.swapaxes(block, 0, 1).astype(np.float64)
             # A sample stands for all rows of its batch, so that batches keep their weight.
@@ -176,7 +176,7 @@ def _zero_spaced(values: AnyArray, factors: tuple[int, ...]) -> AnyArray:
     return spread
 
 
-def _blocks(chosen: AnyArray, width: int) -> list[AnyArray]:
+def _blocks(chosen: Int64Array, width: int) -> list[Int64Array]:
     step = max(1, _BLOCK_ENTRIES // width)
     return [chosen[at : at + step] for at in range(0, len(chosen), step)]
 

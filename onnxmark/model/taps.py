@@ -6,6 +6,7 @@ graph optimisation, since a fused activation does not exist.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,16 +23,19 @@ ROWS_PER_BATCH: Final = 2**15
 """Patches looked at per batch: some ten batches give far more rows than a kernel has dimensions, in seconds."""
 
 _PROTOBUF_LIMIT: Final = 2**31 - 1
+_Cut = Callable[[AnyArray], AnyArray]
+
 _LAYERS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, slots=True)
 class _Tap:
-    """One node that uses the weights, and the activation it multiplies them with."""
+    """One node that uses the weights, the operand that is the activation, and the kernel where the weights show it."""
 
     node: Any
     activation: str
     side: int
+    kernel: tuple[int, ...]
 
 
 def input_second_moment(
@@ -77,7 +81,7 @@ def input_second_moment(
 
 def _load(path: Path) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if not path.is_file():
         raise ModelUnavailable(f"{str(path)!r}: no such file")
@@ -107,9 +111,10 @@ def _find(graph: Any, name: str) -> tuple[_Tap, ...]:
     named = [node for node in layers if name and node.name == name]
     if len(named) > 1:
         raise CalibrationError(f"{len(named)} nodes are named {name!r}; name the tensor of the weights instead")
-    taps = [_tap(node, constants) for node in named]
+    shapes = {item.name: tuple(item.dims) for item in graph.initializer}
+    taps = [_tap(node, constants, shapes) for node in named]
     if not taps:
-        taps = [tap for tap in (_tap(node, constants) for node in layers) if name in _sources(tap, constants)]
+        taps = [tap for tap in (_tap(node, constants, shapes) for node in layers) if name in _sources(tap, constants)]
     if not taps:
         raise CalibrationError(
             f"no Conv, ConvTranspose, Gemm or MatMul of the main graph is named {name!r} or has its weights there; "
@@ -133,13 +138,13 @@ def _constants(graph: Any) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _tap(node: Any, constants: dict[str, tuple[str, ...]]) -> _Tap:
+def _tap(node: Any, constants: dict[str, tuple[str, ...]], shapes: dict[str, tuple[int, ...]]) -> _Tap:
     """Where the activation enters; side -1 where not exactly one of the two operands is one."""
     left, right = node.input[0] not in constants, node.input[1] not in constants
     side = -1 if left == right else int(right)
     if node.op_type.startswith("Conv") and side == 1:
         side = -1
-    return _Tap(node, node.input[max(side, 0)], side)
+    return _Tap(node, node.input[max(side, 0)], side, shapes.get(node.input[1], ())[2:])
 
 
 def _sources(tap: _Tap, constants: dict[str, tuple[str, ...]]) -> set[str]:
@@ -156,12 +161,12 @@ def _sources(tap: _Tap, constants: dict[str, tuple[str, ...]]) -> set[str]:
     return seen
 
 
-def _add(moment: MomentSum, tap: _Tap, values: AnyArray, cut: Any) -> None:
+def _add(moment: MomentSum, tap: _Tap, values: AnyArray, cut: _Cut) -> None:
     import onnx
 
     attributes = {item.name: onnx.helper.get_attribute_value(item) for item in tap.node.attribute}
     if tap.node.op_type.startswith("Conv"):
-        _add_patches(moment, tap, cut(values), attributes)
+        _add_patches(moment, tap, values, attributes, cut)
         return
     transposed = attributes.get("transA" if tap.side == 0 else "transB", 0)
     # On the right-hand side of a product the activation's columns are what the weights' rows meet.
@@ -170,9 +175,9 @@ def _add(moment: MomentSum, tap: _Tap, values: AnyArray, cut: Any) -> None:
     moment.add_rows(cut(values.reshape(-1, values.shape[-1])))
 
 
-def _add_patches(moment: MomentSum, tap: _Tap, values: AnyArray, attributes: dict[str, Any]) -> None:
-    kernel = attributes.get("kernel_shape")
-    if kernel is None:
+def _add_patches(moment: MomentSum, tap: _Tap, values: AnyArray, attributes: dict[str, Any], cut: _Cut) -> None:
+    kernel = tuple(attributes.get("kernel_shape") or tap.kernel)
+    if len(kernel) != values.ndim - 2:
         raise CalibrationError(f"node {tap.node.name!r} does not say its kernel size")
     build = convolution if tap.node.op_type == "Conv" else transposed_convolution
-    moment.add_patches(values, build(attributes, tuple(kernel), values.shape[2:]))
+    moment.add_patches(cut(values), build(attributes, kernel, values.shape[2:]))

@@ -46,7 +46,7 @@ def write_model(
 ) -> None:
     """Copy a model with other weights.
 
-XX
+    Weights stored as float32 are written exactly, others rounded to their type (or their scale, if quantised).
     Where that cannot be done in place they are replaced by a new initializer.
 
     Args:
@@ -68,8 +68,8 @@ XX
         if beside and changes.external:
             location = next(iter(changes.external))
             raise WriteBackError(
-                f"{str(out)!r}: its weights lie in {location!r}, which a copy in the same directory would share with the"
-                " original; write the copy to another directory"
+                f"{str(out)!r}: its weights lie in {location!r}, which a copy in the same directory would share with"
+                " the original; write the copy to another directory"
             )
         data = {} if beside else _data_files(model, out)
         with _Staged() as staged:

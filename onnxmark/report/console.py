@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
@@ -16,6 +17,7 @@ Document = dict[str, Any]
 
 _STYLE: Final = {"match": "bold green", "no-match": "bold red", "inconclusive": "bold yellow"}
 _HEADLINE: Final = {"match": "MATCH", "no-match": "NO MATCH", "inconclusive": "INCONCLUSIVE"}
+_RELATION: Final = {"exact": "=", "bound": "≤", "estimate": "≈"}
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 _HISTOGRAM_ROWS: Final = 4
 _BAR_WIDTH: Final = 40
@@ -76,7 +78,7 @@ def _facts(finding: Document, policy: Document) -> RenderableType:
         grid.add_row("bits", Text(_bits(finding)))
         grid.add_row("embedding loss", Text(f"{finding['embedding_loss']:.4g} (mean over bits)"))
         for test in finding["tests"]:
-            grid.add_row(test["name"], Text(f"p {'≤' if test['kind'] == 'bound' else '='} {_p(test['log10_p'])}  ({test['kind']})"))
+            grid.add_row(test["name"], Text(f"p {_RELATION[test['kind']]} {_p(test['log10_p'])}  ({test['kind']})"))
     grid.add_row("standing", Text(_standing(finding)))
     return grid
 
@@ -85,7 +87,8 @@ def _sentence(finding: Document, policy: Document) -> Text:
     corrected = f"after correction for {finding['n_hypotheses']} hypotheses; alpha {policy['alpha']:g}"
     if finding["verdict"] == "match":
         inverted = " inverted (every bit turned round)," if finding["inverted"] else ""
-        return Text(f"consistent with this key,{inverted} p ≤ {_p(finding['log10_p_value'])} {corrected}", style="green")
+        sign = _RELATION["estimate" if finding["tests"][0]["kind"] == "estimate" else "bound"]
+        return Text(f"consistent with this key,{inverted} p {sign} {_p(finding['log10_p_value'])} {corrected}", style="green")
     if finding["verdict"] == "no-match":
         return Text(f"not detected: p = {_p(finding['log10_p_value'])} {corrected}", style="red")
     return Text(plain(str(finding["reason"]), 400), style="yellow")
@@ -138,7 +141,7 @@ def _survival(finding: Document, policy: Document) -> RenderableType:
     """One bar a trial: the evidence left, against the boundary of a match."""
     trials = finding["robustness"]
     strongest = max(-finding["log10_p_value"], *(-trial["log10_p_value"] for trial in trials), 1e-9)
-    boundary = -_log10(policy["alpha"]) / strongest * _BAR_WIDTH
+    boundary = -math.log10(policy["alpha"]) / strongest * _BAR_WIDTH
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=True, header_style="dim")
     table.add_column("attack", no_wrap=True)
     table.add_column("evidence left (│ boundary of a match)", no_wrap=True)
@@ -179,9 +182,3 @@ def _coverage(coverage: Document) -> RenderableType:
     )
     failures = [f"\n  {plain(failure['name'])}: {plain(failure['problem'], 300)}" for failure in coverage["failed"]]
     return Text(line + "".join(failures), style="dim")
-
-
-def _log10(value: float) -> float:
-    import math
-
-    return math.log10(value)

@@ -104,6 +104,7 @@ def _coverage(audit: Audit) -> Document:
     outcome = {
         candidate.site.name: candidate.problem for finding in audit.findings for candidate in finding.candidates
     }
+    outcome |= {site.name: site.problem for site in audit.model.unknown}
     failed = {name: problem for name, problem in outcome.items() if problem is not None}
     return {
         "found": audit.model.n_layers,
