@@ -1,7 +1,8 @@
 """What a mark costs in training time: the same step with and without it, interleaved in one run.
 
-A network shaped like the paper's (a wide residual network, arXiv 1605.07146, N=1, k=4), 32 x 32 inputs, T bits in a layer of the second or third group. Steps with and without the mark alternate in
-random order, so that a machine that slows down slows both; the ratio is the median over pairs.
+A network shaped like the paper's (a wide residual network, arXiv 1605.07146, N=1, k=4), 32 x 32 inputs, T bits in a
+layer of the second or third group. Steps with and without the mark alternate in random order, so that a machine that
+slows down slows both; the ratio is the median over pairs.
 
     python benchmarks/training_overhead.py [--device cuda] [--batch 64]
 """

@@ -142,9 +142,7 @@ def audit_model(
     sites = model.sites()
     chosen = sites if layer is None else named_sites(sites, layer)
     plans = [_plan(key, chosen, schemes(key.scheme)) for key in keys]
-    n_hypotheses = sum(
-        len(plan) * schemes(key.scheme).signs_tested for key, plan in zip(keys, plans, strict=True)
-    )
+    n_hypotheses = sum(len(plan) * schemes(key.scheme).signs_tested for key, plan in zip(keys, plans, strict=True))
     read = _read_all(model, keys, plans, schemes, progress)
     unknown = tuple(site for site in chosen if not site.shape)
     findings = tuple(

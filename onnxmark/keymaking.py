@@ -70,8 +70,8 @@ def suggest_site(sites: Sequence[WeightSite], n_bits: int) -> WeightSite:
     inner = [site for site in roomy if site.position != sites[-1].position and site.shape[1] > 1]
     if not roomy:
         raise CarrierError(
-            f"no layer has room for {n_bits} bits ({COMFORTABLE_ENTRIES_PER_BIT} weights a bit are asked for); take fewer "
-            "bits with --bits, or name a layer with --layer ('onnxmark inspect' lists them)"
+            f"no layer has room for {n_bits} bits ({COMFORTABLE_ENTRIES_PER_BIT} weights a bit are asked for); take "
+            "fewer bits with --bits, or name a layer with --layer ('onnxmark inspect' lists them)"
         )
     return max(inner or roomy, key=_size)
 

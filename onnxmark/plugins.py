@@ -48,9 +48,13 @@ def _load(group: str, name: str) -> Any:
     except MissingExtra:
         raise
     except ImportError as error:
-        raise PluginError(f"plugin {name!r} ({point.value}) cannot be imported: {error}; install what it needs") from error
+        raise PluginError(
+            f"plugin {name!r} ({point.value}) cannot be imported: {error}; install what it needs"
+        ) from error
     except AttributeError as error:
-        raise PluginError(f"plugin {name!r} points to {point.value}, which does not exist; update its package") from error
+        raise PluginError(
+            f"plugin {name!r} points to {point.value}, which does not exist; update its package"
+        ) from error
 
 
 def _point(group: str, name: str) -> EntryPoint:

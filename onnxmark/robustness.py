@@ -1,7 +1,7 @@
 """How far would this mark survive? A matched carrier under simulated compression, verdict by verdict.
 
-The attacks work on the host weights alone: no data, no retraining, no rewritten file. Each trial is judged exactly as the
-audit was, with the same correction.
+The attacks work on the host weights alone: no data, no retraining, no rewritten file. Each trial is judged exactly as
+the audit was, with the same correction.
 """
 
 from __future__ import annotations

@@ -46,7 +46,9 @@ class WeightTensor:
 
     def __post_init__(self) -> None:
         if self.values.dtype != np.float32 or self.values.ndim < 2:
-            raise ValueError(f"host weights must be float32 with at least two axes, not {self.values.dtype} {self.values.shape}")
+            raise ValueError(
+                f"host weights must be float32 with at least two axes, not {self.values.dtype} {self.values.shape}"
+            )
         frozen(self.values)
 
     @property

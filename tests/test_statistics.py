@@ -41,7 +41,8 @@ def test_binomial_tail_beyond_the_trials():
 
 
 @pytest.mark.parametrize(
-    ("trials", "needed"), [(64, [51, 56, 59]), (256, [167, 176, 184]), (1024, [589, 609, 625]), (2048, [1132, 1161, 1184])]
+    ("trials", "needed"),
+    [(64, [51, 56, 59]), (256, [167, 176, 184]), (1024, [589, 609, 625]), (2048, [1132, 1161, 1184])],
 )
 def test_matches_needed_at_the_usual_levels(trials, needed):
     for level, count in zip((-6, -9, -12), needed, strict=True):
@@ -59,7 +60,9 @@ def test_poisson_binomial_tail_by_brute_force(chances, successes):
     assert got == pytest.approx(min(exact, 1), rel=1e-9, abs=1e-280)
 
 
-@pytest.mark.parametrize(("positives", "negatives", "ones", "zeros"), [(3, 4, 2, 3), (5, 2, 4, 0), (2, 5, 0, 4), (4, 4, 4, 4)])
+@pytest.mark.parametrize(
+    ("positives", "negatives", "ones", "zeros"), [(3, 4, 2, 3), (5, 2, 4, 0), (2, 5, 0, 4), (4, 4, 4, 4)]
+)
 def test_two_urn_tail_by_brute_force(positives, negatives, ones, zeros):
     urn = [1] * positives + [0] * negatives
     draws = [
@@ -111,7 +114,9 @@ def test_erasures_weigh_nothing():
 def test_scale_does_not_matter():
     margins = np.random.default_rng(1).standard_normal(100) + 0.3
     for scale in (1e-300, 1e-20, 1e20, 1e300):
-        assert sign_flip_test(margins * scale).log10_bound == pytest.approx(sign_flip_test(margins).log10_bound, rel=1e-9)
+        assert sign_flip_test(margins * scale).log10_bound == pytest.approx(
+            sign_flip_test(margins).log10_bound, rel=1e-9
+        )
 
 
 def test_saddle_point_agrees_with_simulation():

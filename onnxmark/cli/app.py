@@ -39,7 +39,9 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", envvar="ONNXMARK_DEBUG")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", envvar="ONNXMARK_DEBUG")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
@@ -100,7 +102,7 @@ def main() -> NoReturn:
 
 
 # The common ancestor of usage errors has no public name in every version of typer.
-_UsageError: Final = typer.BadParameter.__mro__[1]
+_UsageError: Final[type[typer.BadParameter]] = typer.BadParameter.__mro__[1]
 
 
 def _complain(line: str) -> None:

@@ -39,7 +39,9 @@ def audit(
     registered: Annotated[
         bool, typer.Option("--registered", help="You vouch that the keys were time-stamped before the model appeared.")
     ] = False,
-    attacks: Annotated[AttackSet, typer.Option("--attacks", help="Simulated attacks on a carrier found.")] = AttackSet.QUICK,
+    attacks: Annotated[
+        AttackSet, typer.Option("--attacks", help="Simulated attacks on a carrier found.")
+    ] = AttackSet.QUICK,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random attacks.")] = 0,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
     output: Annotated[list[str] | None, typer.Option("-o", "--output", help="Also write FMT=PATH; repeatable.")] = None,
@@ -103,8 +105,8 @@ def _load(paths: Iterable[Path], message: Path | None) -> list[AnyKey]:
     for path, key in loaded.items():
         if isinstance(key, ForeignKey) and message is None:
             remark(
-                f"onnxmark: warning: {str(path)!r} is a bare matrix and no --message was given: reading it as all ones, "
-                "a message that a biased layer can match by itself"
+                f"onnxmark: warning: {str(path)!r} is a bare matrix and no --message was given: reading it as all "
+                "ones, a message that a biased layer can match by itself"
             )
     return list(loaded.values())
 

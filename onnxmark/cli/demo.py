@@ -70,4 +70,6 @@ def demo(
                 raise typer.Exit(ExitCode.ERROR)
             if pause and sys.stdin.isatty():
                 input("Enter to go on… ")
-    console.print(Text("Next: onnxmark inspect YOUR.onnx, then keygen, embed and audit; see onnxmark --help.", style="bold"))
+    console.print(
+        Text("Next: onnxmark inspect YOUR.onnx, then keygen, embed and audit; see onnxmark --help.", style="bold")
+    )

@@ -19,12 +19,16 @@ def embed(
     output: Annotated[Path, typer.Option("-o", "--output", help="Marked model to write.", show_default=False)],
     calibration: Annotated[
         Path | None,
-        typer.Option("--calibration", help="A few hundred model inputs (.npz by input name): spares and measures the outputs."),
+        typer.Option(
+            "--calibration", help="A few hundred model inputs (.npz by input name): spares and measures the outputs."
+        ),
     ] = None,
     margin: Annotated[
         float, typer.Option("--margin", help="Margin of every bit, in standard deviations of a random key's score.")
     ] = 2.0,
-    layer: Annotated[str | None, typer.Option("--layer", help="Layer to mark; by default the one the key was made for.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Layer to mark; by default the one the key was made for.")
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
     report: Annotated[list[str] | None, typer.Option("--report", help="Also write FMT=PATH; repeatable.")] = None,
 ) -> None:

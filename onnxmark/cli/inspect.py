@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def inspect(
     models: Annotated[list[Path], typer.Argument(help="ONNX files.", show_default=False)],
-    bits: Annotated[int, typer.Option("--bits", min=1, max=65536, help="Message length the capacity is judged for.")] = 256,
+    bits: Annotated[
+        int, typer.Option("--bits", min=1, max=65536, help="Message length the capacity is judged for.")
+    ] = 256,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
     output: Annotated[list[str] | None, typer.Option("-o", "--output", help="Also write FMT=PATH; repeatable.")] = None,
 ) -> None:
@@ -51,9 +53,7 @@ def _entry(path: Path, bits: int) -> dict[str, Any]:
                 {
                     **site_document(site),
                     "carrier": default_kind(site.shape),
-                    "capacity": capacity_document(
-                        capacity(site.shape, bits, default_kind(site.shape))
-                    ),
+                    "capacity": capacity_document(capacity(site.shape, bits, default_kind(site.shape))),
                 }
                 for site in model.sites()
             ]

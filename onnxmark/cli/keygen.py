@@ -31,7 +31,8 @@ def keygen(
     output: Annotated[Path, typer.Option("-o", "--output", help="Key file to write (mode 0600).", show_default=False)],
     model: Annotated[Path | None, typer.Option("--model", help="The model before it is marked.")] = None,
     layer: Annotated[
-        str | None, typer.Option("--layer", help="Layer of the model (weights or node name); by default the best suited.")
+        str | None,
+        typer.Option("--layer", help="Layer of the model (weights or node name); by default the best suited."),
     ] = None,
     shape: Annotated[
         str | None, typer.Option("--shape", help="O,I,KH,KW of the layer where there is no model yet.")
@@ -42,7 +43,9 @@ def keygen(
     ] = Generators.RADEMACHER,
     carrier: Annotated[
         str | None,
-        typer.Option("--carrier", help="full, fold:<buckets>, mean-ihw or mean-hwi; by default full, folded where large."),
+        typer.Option(
+            "--carrier", help="full, fold:<buckets>, mean-ihw or mean-hwi; by default full, folded where large."
+        ),
     ] = None,
     message: Annotated[
         Path | None, typer.Option("--message", help="Your own bits to carry (.npy of 0 and 1); zeros otherwise.")
@@ -73,8 +76,8 @@ def keygen(
     key = make_key(record, payload, generator=generator.value, kind=carrier, premark=weights)
     if carrier is not None and carrier.startswith("mean"):
         remark(
-            "onnxmark: warning: the mean carrier is public knowledge: subtracting the mean over filters and fine-tuning "
-            "erases it at no cost in accuracy; --carrier full does not have this weakness"
+            "onnxmark: warning: the mean carrier is public knowledge: subtracting the mean over filters and "
+            "fine-tuning erases it at no cost in accuracy; --carrier full does not have this weakness"
         )
     emit(_document(save_key(key, output), output), _print, format_, [])
 

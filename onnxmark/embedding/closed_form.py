@@ -120,6 +120,11 @@ class _Problem:
         self._signs = np.where(projection.message == 1, 1.0, -1.0)
         self._scores = self._signs * projection.scores(values)
         gram = metric.gram(projection) * np.outer(self._signs, self._signs)
+        if not np.all(np.diagonal(gram) > 0):
+            raise EmbeddingError(
+                f"a bit of the key reads no weight of the layer: carrier {projection.carrier.kind} has an empty bucket "
+                "there; draw another key or take fewer buckets"
+            )
         gram[np.diag_indices_from(gram)] *= 1 + _RIDGE
         self._gram: Float64Array = gram
 

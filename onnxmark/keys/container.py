@@ -143,7 +143,8 @@ def load_message(path: Path | str) -> BitArray:
 def _foreign(array: AnyArray, where: str, path: Path, commitment: str, message: Path | None) -> ForeignKey:
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iuf":
         raise KeyFileError(
-            f"{where} holds {array.dtype} of shape {array.shape}; a key is an onnxmark record or a 2-D matrix of numbers"
+            f"{where} holds {array.dtype} of shape {array.shape}; a key is an onnxmark record or a 2-D matrix of "
+            "numbers"
         )
     matrix = array.astype(np.float64)
     if not np.isfinite(matrix).all():
@@ -170,7 +171,9 @@ def _decode(array: AnyArray, where: str, commitment: str) -> Key:
 def _from_record(record: dict[str, Any], where: str, commitment: str) -> Key:
     version = int(record["version"])
     if version != VERSION:
-        raise KeyFileError(f"{where} is of key format {version}; this onnxmark reads format {VERSION}. Upgrade onnxmark")
+        raise KeyFileError(
+            f"{where} is of key format {version}; this onnxmark reads format {VERSION}. Upgrade onnxmark"
+        )
     kdf = (_string(record["kdf"]), int(record["kdf_n"]), int(record["kdf_r"]), int(record["kdf_p"]))
     if kdf != ("scrypt", SCRYPT_N, SCRYPT_R, SCRYPT_P):
         raise KeyFileError(f"{where} asks for the key derivation {kdf}; format {VERSION} knows scrypt 32768/8/1 only")

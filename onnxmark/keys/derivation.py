@@ -92,7 +92,8 @@ def _gaussian_quantiles() -> NDArray[np.int16]:
 def gaussian(secret: Secret, label: Stream, index: int, count: int) -> NDArray[np.int16]:
     """``count`` independent standard normal values in units of 1/4096, quantised to 65,536 levels (|z| <= 4.3)."""
     words = np.frombuffer(stream(secret, label, index, 2 * count), dtype="<u2")
-    return _gaussian_quantiles()[words]
+    quantiles: NDArray[np.int16] = _gaussian_quantiles()[words]
+    return quantiles
 
 
 def distinct_positions(secret: Secret, count: int, size: int) -> Int64Array:

@@ -11,7 +11,7 @@ import os
 import stat
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -43,7 +43,9 @@ def read_key_bytes(path: Path) -> bytes:
             kind = "a directory (give a directory of keys with --keys)" if stat.S_ISDIR(status.st_mode) else "no file"
             raise KeyFileError(f"key file {str(path)!r} is {kind}")
         if status.st_size > MAX_KEY_BYTES:
-            raise KeyFileError(f"key file {str(path)!r} has {status.st_size:,} bytes; keys have at most {MAX_KEY_BYTES:,}")
+            raise KeyFileError(
+                f"key file {str(path)!r} has {status.st_size:,} bytes; keys have at most {MAX_KEY_BYTES:,}"
+            )
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_KEY_BYTES)
     finally:
@@ -67,13 +69,14 @@ def parse_npy(data: bytes, where: str) -> AnyArray:
     expected = math.prod(shape) * dtype.itemsize
     if expected != len(data) - offset:
         raise KeyFileError(
-            f"{where} declares {expected:,} bytes of data and holds {len(data) - offset:,}; the file is damaged or cut short"
+            f"{where} declares {expected:,} bytes of data and holds {len(data) - offset:,}; the file is damaged "
+            "or cut short"
         )
     flat = np.frombuffer(data, dtype=dtype, count=math.prod(shape), offset=offset)
     return frozen(flat.reshape(shape, order="F" if fortran else "C").copy())
 
 
-def _header(data: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:  # type: ignore[type-arg]
+def _header(data: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     if not data.startswith(b"\x93NUMPY"):
         raise KeyFileError(f"{where} is not a .npy file; keys are made with 'onnxmark keygen' or numpy.save")
     file = BytesIO(data)
@@ -88,9 +91,11 @@ def _header(data: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype, i
     return shape, fortran, dtype, file.tell()
 
 
-def _check_dtype(dtype: np.dtype, where: str) -> None:  # type: ignore[type-arg]
+def _check_dtype(dtype: np.dtype[Any], where: str) -> None:
     if dtype.hasobject:
-        raise KeyFileError(f"{where} holds pickled Python objects; onnxmark never unpickles. Save plain numbers instead")
+        raise KeyFileError(
+            f"{where} holds pickled Python objects; onnxmark never unpickles. Save plain numbers instead"
+        )
     if dtype.names is not None:
         if len(dtype.names) > _MAX_FIELDS:
             raise KeyFileError(f"{where} has {len(dtype.names)} fields; a key has at most {_MAX_FIELDS}")

@@ -112,9 +112,8 @@ class MomentSum:
         chosen = self._draw(math.prod(positions))
         width = values.shape[1] * math.prod(geometry.kernel)
         blocks = (
-            # Index arrays around a slice put their axis first: (rows, channels, *kernel).
-            windows[(at[0], slice(None), *at[1:])].reshape(len(at[0]), geometry.group, -1)
-            for at in (np.unravel_index(part, positions) for part in _blocks(chosen, width))
+            _gather(windows, np.unravel_index(part, positions)).reshape(len(part), geometry.group, -1)
+            for part in _blocks(chosen, width)
         )
         self._add(blocks, math.prod(positions), len(chosen))
 
@@ -165,6 +164,13 @@ def _windows(values: AnyArray, geometry: Geometry) -> AnyArray:
     steps = tuple(slice(None, None, step) for step in geometry.stride)
     windows = windows[(slice(None), slice(None), *steps, *taps)]
     return np.flip(windows, axis=tuple(range(-len(axes), 0))) if geometry.flipped else windows
+
+
+def _gather(windows: AnyArray, at: tuple[AnyArray, ...]) -> AnyArray:
+    """Copies of the windows at some places: shape (places, channels, *kernel)."""
+    # Index arrays on both sides of a slice put their common axis first.
+    index: tuple[Any, ...] = (at[0], slice(None), *at[1:])
+    return windows[index]  # type: ignore[no-any-return]
 
 
 def _zero_spaced(values: AnyArray, factors: tuple[int, ...]) -> AnyArray:

@@ -53,7 +53,9 @@ def _finding(finding: Document, policy: Document) -> RenderableType:
         parts.append(_section("Robustness: the host weights under simulated compression", _survival(finding, policy)))
     parts.append(_section("What this does not prove", _caveats(finding)))
     title = Text.assemble((f" {_HEADLINE[verdict]} ", _STYLE[verdict]), f"key {finding['key']['commitment'][:16]}… ")
-    return Panel(Group(*parts), title=title, title_align="left", border_style=_STYLE[verdict].split()[1], padding=(1, 2))
+    return Panel(
+        Group(*parts), title=title, title_align="left", border_style=_STYLE[verdict].split()[1], padding=(1, 2)
+    )
 
 
 def _section(title: str, body: RenderableType) -> RenderableType:
@@ -88,7 +90,9 @@ def _sentence(finding: Document, policy: Document) -> Text:
     if finding["verdict"] == "match":
         inverted = " inverted (every bit turned round)," if finding["inverted"] else ""
         sign = _RELATION["estimate" if finding["tests"][0]["kind"] == "estimate" else "bound"]
-        return Text(f"consistent with this key,{inverted} p {sign} {_p(finding['log10_p_value'])} {corrected}", style="green")
+        return Text(
+            f"consistent with this key,{inverted} p {sign} {_p(finding['log10_p_value'])} {corrected}", style="green"
+        )
     if finding["verdict"] == "no-match":
         return Text(f"not detected: p = {_p(finding['log10_p_value'])} {corrected}", style="red")
     return Text(plain(str(finding["reason"]), 400), style="yellow")

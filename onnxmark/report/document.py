@@ -32,16 +32,16 @@ Document = dict[str, Any]
 
 _CAVEATS: Final = {
     Standing.REGISTERED: (
-        "A match shows that the holder of this key, or somebody with access to it, marked this model or an ancestor of it. "
-        "The caller vouched that the commitment was time-stamped before the model appeared; this tool did not check it."
+        "A match shows that the holder of this key, or somebody with access to it, marked this model or an ancestor of "
+        "it. The caller vouched that the commitment was time-stamped before the model appeared; nobody checked here."
     ),
     Standing.UNREGISTERED: (
-        "Nothing here shows when the key was made. Its seed may have been searched for; the bound for 2^64 seeds is given. "
-        "Time-stamp the commitment (sha256 of the key file) to register the key."
+        "Nothing here shows when the key was made. Its seed may have been searched for; the bound for 2^64 seeds is "
+        "given. Time-stamp the commitment (sha256 of the key file) to register the key."
     ),
     Standing.FREE_FORM: (
-        "The key is a bare matrix. For any model a matrix that reads any message can be made in milliseconds, so a match is "
-        "no evidence of ownership; its probability assumes that the matrix was drawn without looking at the weights."
+        "The key is a bare matrix. For any model a matrix that reads any message can be made in milliseconds, so a "
+        "match is no evidence of ownership; its probability assumes that the matrix was drawn without looking at the weights."
     ),
 }
 _ABSENCE: Final = (
@@ -101,9 +101,7 @@ def to_json(document: Document) -> str:
 
 def _coverage(audit: Audit) -> Document:
     """Layers found, audited, skipped because no key fits them, and failed."""
-    outcome = {
-        candidate.site.name: candidate.problem for finding in audit.findings for candidate in finding.candidates
-    }
+    outcome = {candidate.site.name: candidate.problem for finding in audit.findings for candidate in finding.candidates}
     outcome |= {site.name: site.problem for site in audit.model.unknown}
     failed = {name: problem for name, problem in outcome.items() if problem is not None}
     return {
@@ -248,7 +246,7 @@ def _trial(trial: Trial) -> Document:
 
 def probability(log10_p: float) -> float:
     """A probability from its logarithm; one too small for a double is shown as the smallest double, never as 0."""
-    return max(10.0**log10_p, 5e-324)
+    return max(math.pow(10.0, log10_p), 5e-324)
 
 
 def finite(value: float) -> float | None:

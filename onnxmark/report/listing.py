@@ -24,7 +24,9 @@ def print_key(document: Document, console: Console) -> None:
     grid.add_row("commitment", Text(f"sha256 {document['commitment']}", style="bold"))
     layer = plain(carrier["name"]) or "any layer of the shape"
     grid.add_row("layer", Text(f"{layer}  ({plain(carrier['op']) or 'shape'} {_shape(carrier['shape'])})"))
-    grid.add_row("reads", Text(f"{document['n_bits']} bits from carrier {carrier['kind']}, {document['generator']} rows"))
+    grid.add_row(
+        "reads", Text(f"{document['n_bits']} bits from carrier {carrier['kind']}, {document['generator']} rows")
+    )
     grid.add_row("capacity", _capacity(capacity))
     signature = "kept in the key" if document["premark_signature"] else "none (made without the model)"
     grid.add_row("pre-mark record", Text(signature))
@@ -51,12 +53,20 @@ def print_marking(document: Document, console: Console) -> None:
     grid = _grid()
     grid.add_row("marked model", Text(plain(document["output"], 200), style="bold"))
     grid.add_row("key", Text(f"sha256 {document['key']['commitment']}"))
-    grid.add_row("carrier", Text(f"{plain(carrier['name'])}  ({plain(carrier['op'])} {_shape(carrier['shape'])}, {carrier['kind']})"))
+    grid.add_row(
+        "carrier",
+        Text(f"{plain(carrier['name'])}  ({plain(carrier['op'])} {_shape(carrier['shape'])}, {carrier['kind']})"),
+    )
     grid.add_row("metric", Text(document["metric"]))
     margin = document["margin"]
-    grid.add_row("margin", Text(f"{margin['reached']:.2f} standard deviations in the written file ({margin['asked']:g} asked)"))
+    grid.add_row(
+        "margin", Text(f"{margin['reached']:.2f} standard deviations in the written file ({margin['asked']:g} asked)")
+    )
     grid.add_row("change", Text(f"{document['relative_change']:.2%} of the layer's norm"))
-    grid.add_row("bits", Text(f"{document['n_bits']}, {document['n_errors']} wrong; p ≤ {power_of_ten(document['log10_p_value'])}"))
+    grid.add_row(
+        "bits",
+        Text(f"{document['n_bits']}, {document['n_errors']} wrong; p ≤ {power_of_ten(document['log10_p_value'])}"),
+    )
     for line in _fidelity(document["fidelity"]):
         grid.add_row("outputs", Text(line))
     console.print(Panel(grid, title=" mark embedded ", title_align="left", border_style="green"))
@@ -83,7 +93,7 @@ def _layer_table(layers: list[Document], bits: int) -> Table:
         ("stored as", {"overflow": "fold"}),
         (f"room for {bits} bits", {"no_wrap": True}),
     ):
-        table.add_column(name, **options)  # type: ignore[arg-type]
+        table.add_column(name, **options)
     for layer in layers:
         problem = layer["problem"]
         stored = plain(layer["stored"], 200) if problem is None else f"cannot be read: {plain(problem, 200)}"
@@ -101,8 +111,8 @@ def _layer_table(layers: list[Document], bits: int) -> Table:
 def _layer_summary(layers: list[Document], bits: int) -> Text:
     readable = [layer for layer in layers if layer["problem"] is None]
     roomy = [layer for layer in readable if layer["capacity"]["suitability"] == "comfortable"]
-    text = f"  layers: {len(layers)} found / {len(readable)} readable / {len(roomy)} with comfortable room for {bits} bits\n"
-    return Text(text, style="dim")
+    counts = f"{len(layers)} found / {len(readable)} readable / {len(roomy)} with comfortable room for {bits} bits"
+    return Text(f"  layers: {counts}\n", style="dim")
 
 
 def _capacity(capacity: Document) -> Text:

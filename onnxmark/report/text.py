@@ -10,9 +10,10 @@ _HIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def plain(text: str, limit: int = MAX_NAME) -> str:
-    """Text without control, format or surrogate characters (shown as ``\\xNN``), cut in the middle to ``limit``."""
+    r"""Text without control, format or surrogate characters (shown as ``\xNN``), cut in the middle to ``limit``."""
     safe = "".join(
-        character if unicodedata.category(character) not in _HIDDEN else f"\\x{ord(character):02x}" for character in text
+        character if unicodedata.category(character) not in _HIDDEN else f"\\x{ord(character):02x}"
+        for character in text
     )
     if len(safe) <= limit:
         return safe

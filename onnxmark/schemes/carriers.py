@@ -1,9 +1,9 @@
 """From a layer's weights to the vector a projection key reads, and back: the *carrier* of a mark.
 
 Uchida et al. (ICMR 2017, arXiv 1701.04082) average a kernel over its output filters. That fold is public and holds a
-known 1/O of the layer's energy, so subtracting the mean erases the mark at no cost in accuracy. Our own carriers project
-the whole centred tensor, directly or through a keyed signed fold: half the distortion at equal margin, and nothing for
-an attacker to aim at. Every carrier is a linear map; its adjoint takes a change of the vector back to the layer.
+known 1/O of the layer's energy, so subtracting the mean erases the mark at no cost in accuracy. Our own carriers
+project the whole centred tensor, directly or through a keyed signed fold: half the distortion at equal margin, and
+nothing for an attacker to aim at. Every carrier is a linear map; its adjoint takes a change of the vector back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxmark.arrays import Float32Array, Float64Array, Int8Array
+from onnxmark.arrays import AnyArray, Float32Array, Float64Array, Int8Array
 from onnxmark.errors import KeyFileError
 from onnxmark.keys.derivation import signed_buckets
 from onnxmark.keys.secret import Secret
@@ -35,14 +35,25 @@ Shape = tuple[int, ...]
 class CarrierMap(Protocol):
     """A linear map from canonical weights to a vector."""
 
-    kind: str
-    """Its name, as stored in keys and shown in reports."""
-    shape: Shape
-    """Canonical shape it applies to."""
-    size: int
-    """Length of the vector."""
-    shared_filters: bool
-    """True where every output filter enters in the same way (the mean folds)."""
+    @property
+    def kind(self) -> str:
+        """Its name, as stored in keys and shown in reports."""
+        ...
+
+    @property
+    def shape(self) -> Shape:
+        """Canonical shape it applies to."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        ...
+
+    @property
+    def shared_filters(self) -> bool:
+        """True where every output filter enters in the same way (the mean folds)."""
+        ...
 
     def fold(self, values: Float32Array) -> Float64Array:
         """Weights of ``shape`` to the vector, shape (size,), float64."""
@@ -76,23 +87,26 @@ class FullCarrier:
 
     def fold(self, values: Float32Array) -> Float64Array:
         """Flatten in canonical order and centre."""
-        flat = values.reshape(-1).astype(np.float64)
-        return flat - flat.mean()
+        flat: Float64Array = values.reshape(-1).astype(np.float64)
+        flat -= flat.mean()
+        return flat
 
     def spread(self, vector: Float64Array) -> Float64Array:
         """Centre (the map is its own adjoint) and restore the shape."""
-        return (vector - vector.mean()).reshape(self.shape)
+        centred: Float64Array = vector - vector.mean()
+        return centred.reshape(self.shape)
 
     def filter_rows(self, rows: Float64Array, start: int, stop: int) -> Float64Array:
         """Slices of the centred rows."""
         width = math.prod(self.shape[1:])
-        part = rows[:, start * width : stop * width] - rows.mean(axis=1, keepdims=True)
+        part: Float64Array = rows[:, start * width : stop * width] - rows.mean(axis=1, keepdims=True)
         return part.reshape(len(rows), stop - start, width)
 
     def gram(self, rows: Float64Array) -> Float64Array:
         """Inner products of the centred rows."""
         sums = rows.sum(axis=1)
-        return rows @ rows.T - np.outer(sums, sums) / self.size
+        products: Float64Array = rows @ rows.T - np.outer(sums, sums) / self.size
+        return products
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +128,7 @@ class MeanCarrier:
 
     def fold(self, values: Float32Array) -> Float64Array:
         """Average over filters, then flatten in this carrier's order."""
-        mean = values.mean(axis=0, dtype=np.float64)
+        mean: Float64Array = values.mean(axis=0, dtype=np.float64)
         return (np.moveaxis(mean, 0, -1) if self.kind == MEAN_HWI else mean).reshape(-1)
 
     def spread(self, vector: Float64Array) -> Float64Array:
@@ -157,12 +171,13 @@ class FoldedCarrier:
     def fold(self, values: Float32Array) -> Float64Array:
         """Centre, sign, and sum into buckets."""
         flat = values.reshape(-1).astype(np.float64)
-        return np.bincount(self.buckets, weights=(flat - flat.mean()) * self.signs, minlength=self.size)
+        return _bucket_sums(self.buckets, (flat - flat.mean()) * self.signs, self.size)
 
     def spread(self, vector: Float64Array) -> Float64Array:
         """Each weight receives its bucket's value with its sign, then the whole is centred."""
-        flat = vector[self.buckets] * self.signs
-        return (flat - flat.mean()).reshape(self.shape)
+        flat: Float64Array = vector[self.buckets] * self.signs
+        flat -= flat.mean()
+        return flat.reshape(self.shape)
 
     def filter_rows(self, rows: Float64Array, start: int, stop: int) -> Float64Array:
         """Each weight sees its bucket's entry with its sign, minus the row's mean over the layer."""
@@ -180,7 +195,11 @@ class FoldedCarrier:
 
     @property
     def _signed_counts(self) -> Float64Array:
-        return np.bincount(self.buckets, weights=self.signs, minlength=self.size)
+        return _bucket_sums(self.buckets, self.signs, self.size)
+
+
+def _bucket_sums(buckets: NDArray[np.int32], values: AnyArray, size: int) -> Float64Array:
+    return np.bincount(buckets, weights=values, minlength=size).astype(np.float64, copy=False)
 
 
 def default_kind(shape: Shape) -> str:

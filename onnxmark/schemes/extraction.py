@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from onnxmark.arrays import BitArray, Float64Array
+from onnxmark.arrays import BitArray, Float32Array, Float64Array
 from onnxmark.keys import AnyKey, Key
 from onnxmark.schemes.carriers import fits
 from onnxmark.schemes.evidence import Evidence, Test, no_evidence
@@ -87,7 +87,12 @@ def read_message(projection: Projection, weights: WeightTensor, *, fair: bool) -
 
 
 def _tests(
-    projection: Projection, values: np.ndarray, margins: Float64Array, message: BitArray, *, fair: bool  # type: ignore[type-arg]
+    projection: Projection,
+    values: Float32Array,
+    margins: Float64Array,
+    message: BitArray,
+    *,
+    fair: bool,
 ) -> tuple[Test, ...]:
     n_right = int(np.sum(margins > 0))
     count = Test("bit-count (fair coins)", log10_binomial_tail(n_right, margins.size), "exact")

@@ -1,7 +1,7 @@
 """How probable a reading of a *foreign* key is by chance; its law depends on how its matrix was made.
 
-A key of ours has a whitened message, so its null is a row of fair coins whatever the weights are. A foreign matrix with a
-constant message has no such luck: *direct* keys read the sign of single weights, and host weights have a bias.
+A key of ours has a whitened message, so its null is a row of fair coins whatever the weights are. A foreign matrix with
+a constant message has no such luck: *direct* keys read the sign of single weights, and host weights have a bias.
 All of these assume that the matrix was drawn without looking at the weights, which nobody can verify.
 """
 
@@ -38,7 +38,7 @@ def row_permutation_chances(rows: Float64Array, vector: Float64Array, message: B
     """Per bit, the chance that it is read right when the entries of its row are shuffled; never below 1/2.
 
     The shuffled score is a sum of many terms with the permutation moments below; its law is taken as normal. A key with
-    a mean of its own reads the mean of the weights in every row, which is no evidence at all: here its chances approach 1.
+    a mean of its own reads the mean of the weights in every row, which is no evidence: here its chances approach 1.
 
     Returns:
         Shape (T,), each in [1/2, 1].
@@ -50,7 +50,8 @@ def row_permutation_chances(rows: Float64Array, vector: Float64Array, message: B
     variance = spread_rows * np.sum((vector - vector.mean()) ** 2) / max(size - 1, 1)
     wanted = np.where(message == 1, expectation, -expectation)
     z = wanted / np.sqrt(np.maximum(variance, 1e-300))
-    return np.maximum(0.5, np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in z]))
+    chances = [max(0.5, 0.5 * math.erfc(-value / math.sqrt(2))) for value in z.tolist()]
+    return np.array(chances, dtype=np.float64)
 
 
 def _direct(rows: Float64Array, vector: Float64Array, message: BitArray, n_right: int) -> Test:
@@ -72,7 +73,7 @@ def _direct(rows: Float64Array, vector: Float64Array, message: BitArray, n_right
 
 
 def _nonzero_counts(rows: Float64Array) -> NDArray[np.int64]:
-    return np.count_nonzero(rows, axis=1)
+    return np.asarray(np.count_nonzero(rows, axis=1), dtype=np.int64)
 
 
 def _is_one_hot(rows: Float64Array) -> bool:

@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxmark.errors import KeyFileError, MessageError
-from onnxmark.keys import Carrier, ForeignKey, Key, Secret, encode_key, load_key, load_message, premark_signature, save_key
+from onnxmark.keys import (
+    Carrier,
+    ForeignKey,
+    Key,
+    Secret,
+    encode_key,
+    load_key,
+    load_message,
+    premark_signature,
+    save_key,
+)
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_key_v1.npy"
 
@@ -73,7 +83,12 @@ def test_golden_key_decodes():
 
 def test_message_is_payload_whitened_by_the_keystream():
     key = make_key()
-    other = Key(**{**{f: getattr(key, f) for f in ("scheme", "seed", "salt", "carrier", "parameters")}, "payload": 1 - key.payload})
+    other = Key(
+        **{
+            **{f: getattr(key, f) for f in ("scheme", "seed", "salt", "carrier", "parameters")},
+            "payload": 1 - key.payload,
+        }
+    )
     assert np.array_equal(key.message, 1 - other.message)
     assert 0 < key.message.mean() < 1
 
@@ -119,8 +134,14 @@ HOSTILE = {
     "text": (b"hello world", "not a .npy file"),
     "magic only": (b"\x93NUMPY", "cannot be read"),
     "unknown version": (header("{}", (9, 9)), "cannot be read"),
-    "four terabytes": (header("{'descr': '<f8', 'fortran_order': False, 'shape': (1048576, 524288), }"), "damaged or cut short"),
-    "overflowing shape": (header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**62}, {2**62}), }}"), "damaged"),
+    "four terabytes": (
+        header("{'descr': '<f8', 'fortran_order': False, 'shape': (1048576, 524288), }"),
+        "damaged or cut short",
+    ),
+    "overflowing shape": (
+        header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**62}, {2**62}), }}"),
+        "damaged",
+    ),
     "negative shape": (header("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 2), }"), "impossible shape"),
     "shape of text": (header("{'descr': '<f8', 'fortran_order': False, 'shape': ('a',), }"), "cannot be read"),
     "deep nesting": (header("(" * 5000 + ")" * 5000), "cannot be read"),
@@ -193,7 +214,8 @@ def test_a_changed_byte_is_a_key_or_one_typed_error(data):
         if array.dtype.names is not None:
             _decode(array, "it", "0")
     except KeyFileError as error:
-        assert "\n" not in str(error)
+        one_line = "\n" not in str(error)
+        assert one_line  # noqa: PT017
 
 
 class TestForeign:
@@ -220,10 +242,12 @@ class TestForeign:
         assert self.save(tmp_path, np.eye(4), np.array([[1.0, 0, 0, 1]])).message(4).tolist() == [1, 0, 0, 1]
 
     def test_message_of_another_length(self, tmp_path):
-        with pytest.raises(MessageError, match="3 bits and the key 'w.npy' 4"):
+        with pytest.raises(MessageError, match=r"3 bits and the key 'w\.npy' 4"):
             self.save(tmp_path, np.eye(4), np.ones(3)).message(4)
 
-    @pytest.mark.parametrize(("bits", "words"), [([0, 2], "zeros and ones only"), ([], "0 bits"), ([0.5], "zeros and ones")])
+    @pytest.mark.parametrize(
+        ("bits", "words"), [([0, 2], "zeros and ones only"), ([], "0 bits"), ([0.5], "zeros and ones")]
+    )
     def test_message_of_something_else(self, tmp_path, bits, words):
         np.save(tmp_path / "b.npy", np.array(bits, dtype=float))
         with pytest.raises(MessageError, match=words):

@@ -39,7 +39,11 @@ def test_master_secret_is_scrypt_as_documented():
 
 def test_master_secret_depends_on_everything():
     reference = master_secret(SEED, SALT, "a").reveal()
-    others = [master_secret(Secret(bytes(32)), SALT, "a"), master_secret(SEED, bytes(32), "a"), master_secret(SEED, SALT, "b")]
+    others = [
+        master_secret(Secret(bytes(32)), SALT, "a"),
+        master_secret(SEED, bytes(32), "a"),
+        master_secret(SEED, SALT, "b"),
+    ]
     assert len({reference, *(other.reveal() for other in others)}) == 4
 
 
@@ -77,7 +81,10 @@ def test_gaussian_entries_follow_the_normal_law():
     from scipy import stats
 
     sample = gaussian(MASTER, "row", 0, 200_000) / GAUSSIAN_SCALE
-    assert stats.kstest(sample + np.random.default_rng(0).uniform(-0.5, 0.5, sample.size) / GAUSSIAN_SCALE, "norm").pvalue > 1e-3
+    assert (
+        stats.kstest(sample + np.random.default_rng(0).uniform(-0.5, 0.5, sample.size) / GAUSSIAN_SCALE, "norm").pvalue
+        > 1e-3
+    )
     assert abs(sample.std() - 1) < 0.01
 
 

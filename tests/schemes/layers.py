@@ -16,7 +16,9 @@ def layer(shape=SHAPE, seed=0, bias=0.0):
 
 
 def weights(values):
-    return WeightTensor("conv.weight", np.array(values, dtype=np.float32), Origin("conv", "Conv", 0, "initializer float32"))
+    return WeightTensor(
+        "conv.weight", np.array(values, dtype=np.float32), Origin("conv", "Conv", 0, "initializer float32")
+    )
 
 
 def own_key(carrier="full", generator="rademacher", n_bits=32, shape=SHAPE, seed=0):
@@ -31,4 +33,6 @@ def own_key(carrier="full", generator="rademacher", n_bits=32, shape=SHAPE, seed
 
 
 def foreign_key(matrix, bits=None):
-    return ForeignKey(np.asarray(matrix, dtype=float), None if bits is None else np.asarray(bits, np.uint8), "w.npy", "0" * 64)
+    return ForeignKey(
+        np.asarray(matrix, dtype=float), None if bits is None else np.asarray(bits, np.uint8), "w.npy", "0" * 64
+    )

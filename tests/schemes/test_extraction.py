@@ -130,7 +130,9 @@ class TestForeignNulls:
         rows = np.zeros((40, 300))
         rows[np.arange(40), rng.choice(300, 40, replace=False)] = 1
         n_right = int(np.sum(rows @ vector < 0))
-        assert stats.binom.logsf(n_right - 1, 40, 0.5) / np.log(10) < foreign_null(rows, vector, message, n_right).log10_p
+        assert (
+            stats.binom.logsf(n_right - 1, 40, 0.5) / np.log(10) < foreign_null(rows, vector, message, n_right).log10_p
+        )
 
     @pytest.mark.parametrize("mean", [0.0, 0.2, 1.0])
     def test_dense_keys_with_a_mean_keep_their_level(self, mean):
@@ -143,7 +145,9 @@ class TestForeignNulls:
             matrix[np.arange(40), first], matrix[np.arange(40), second] = 1, -1
             return matrix
 
-        assert foreign_null(rows(np.random.default_rng(0)), self.vector(), np.ones(40, np.uint8), 30).name.startswith("fair")
+        assert foreign_null(rows(np.random.default_rng(0)), self.vector(), np.ones(40, np.uint8), 30).name.startswith(
+            "fair"
+        )
         assert self.rate(rows, np.ones(40, np.uint8), 0.05) <= 0.07
 
     def test_row_permutation_chances_agree_with_shuffling(self):

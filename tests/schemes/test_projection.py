@@ -135,7 +135,9 @@ class TestForeignReadings:
         assert readings == (Reading("mean-hwi", SHAPE, True), Reading("mean-ihw", SHAPE, True))
 
     def test_one_order_where_they_coincide(self):
-        assert foreign_readings(foreign_key(np.zeros((8, 5))), (16, 8, 1, 1)) == (Reading("mean-ihw", (16, 8, 1, 1), True),)
+        assert foreign_readings(foreign_key(np.zeros((8, 5))), (16, 8, 1, 1)) == (
+            Reading("mean-ihw", (16, 8, 1, 1), True),
+        )
 
     def test_orientation_is_told_from_the_layer(self):
         assert not foreign_readings(foreign_key(np.zeros((5, 72))), SHAPE)[0].transposed
