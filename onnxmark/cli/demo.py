@@ -65,7 +65,7 @@ def demo(
             sys.stdout.flush()
             paths = [str(directory / word) if word.endswith((".onnx", ".npy")) else word for word in arguments]
             code = run(paths)
-            console.print(Text(f"exit code {code}: {ExitCode(code).meaning}\n", style="dim"))
+            console.print(Text(f"exit code {code}\n", style="dim"))
             if code != expected:
                 raise typer.Exit(ExitCode.ERROR)
             if pause and sys.stdin.isatty():

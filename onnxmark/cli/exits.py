@@ -21,8 +21,8 @@ class ExitCode(IntEnum):
 
 
 _MEANINGS = {
-    ExitCode.DONE: "done; audit: a mark was found",
-    ExitCode.NOT_SATISFIED: "audit: no match",
+    ExitCode.DONE: "done (audit: mark found)",
+    ExitCode.NOT_SATISFIED: "policy not satisfied (audit: no match)",
     ExitCode.ERROR: "usage or tool error",
     ExitCode.INCONCLUSIVE: "inconclusive or incomplete: unreadable model, no layer fits, degenerate weights",
     ExitCode.INTERRUPTED: "interrupted",

@@ -89,6 +89,9 @@ def _check(weights: WeightTensor, projection: Projection, margin: float) -> None
             f"closed-form embedding takes up to {MAX_EMBEDDED_BITS:,} bits and the key has {projection.n_bits:,}; "
             "split the message over several layers"
         )
+    if projection.n_bits > 2 * projection.carrier.size:
+        # Beyond Gardner's limit the programme is not merely infeasible: pivoting finds out one bit at a time.
+        raise _out_of_reach(projection, margin)
     if not np.isfinite(weights.values).all():
         raise EmbeddingError(f"the weights {weights.name!r} are not all finite; mark another layer")
     if weights.values.min() == weights.values.max() or projection.unit(weights.values) == 0:

@@ -20,7 +20,7 @@ from onnxmark.arrays import Float64Array, frozen
 from onnxmark.errors import EmbeddingError
 
 _BLOCK_TRIALS: Final = 10
-_MAX_PIVOTS: Final = 10_000
+_MAX_PIVOTS: Final = 3000
 _TOLERANCE: Final = 1e-11
 
 
