@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -127,18 +127,23 @@ def load_calibration(path: Path | str) -> Calibration:
     if not path.is_file():
         raise CalibrationError(f"{where}: no such file; give an .npz of model inputs by name, or an .npy of one input")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return Calibration({"": loaded}, str(path))
-        with loaded:
-            if sum(member.file_size for member in loaded.zip.infolist()) > _MAX_BYTES:
-                raise CalibrationError(f"{where}: holds more than 8 GiB; a few hundred inputs are enough")
-            arrays = {name: loaded[name] for name in loaded.files}
+        # Opened here, because NumPy leaves the file open when the archive is broken.
+        with path.open("rb") as file:
+            arrays = _read(np.load(file, allow_pickle=False), where)
     except (OSError, ValueError, EOFError, MemoryError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise CalibrationError(f"{where}: not a readable .npz or .npy of numbers ({_first_line(error)})") from error
     if not arrays:
         raise CalibrationError(f"{where}: holds no arrays")
     return Calibration(arrays, str(path))
+
+
+def _read(loaded: Any, where: str) -> dict[str, AnyArray]:
+    if isinstance(loaded, np.ndarray):
+        return {"": loaded}
+    with loaded:
+        if sum(member.file_size for member in loaded.zip.infolist()) > _MAX_BYTES:
+            raise CalibrationError(f"{where}: holds more than 8 GiB; a few hundred inputs are enough")
+        return {name: loaded[name] for name in loaded.files}
 
 
 def bind(calibration: Calibration, inputs: tuple[ModelInput, ...]) -> BoundCalibration:

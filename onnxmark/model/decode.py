@@ -7,25 +7,13 @@ are told apart by their whole tag, so one with an unexpected wire type is skippe
 from __future__ import annotations
 
 from onnxmark.errors import NotAModel
-from onnxmark.model import foreign
-from onnxmark.model.limits import MAX_ITEMS, MAX_LIST_BYTES, MAX_METADATA, MAX_RANK
-from onnxmark.model.records import Attribute, Extents, Function, Graph, Header, Node, Run, SparseTensor, Storage, Tensor
-from onnxmark.model.wire import BYTES, FIXED32, FIXED64, VARINT, Field, Wire, varint
+from onnxmark.model import elements, foreign
+from onnxmark.model.elements import runs_of, signed
+from onnxmark.model.limits import MAX_ITEMS, MAX_METADATA
+from onnxmark.model.records import Attribute, Extents, Function, Graph, Header, Node, SparseTensor, Storage, Tensor
+from onnxmark.model.wire import BYTES, FIXED32, Field, Wire, varint
 
-_TYPED = {
-    number << 3 | kind: storage
-    for storage, kind in (
-        (Storage.FLOAT, FIXED32),
-        (Storage.INT32, VARINT),
-        (Storage.INT64, VARINT),
-        (Storage.DOUBLE, FIXED64),
-        (Storage.UINT64, VARINT),
-        (Storage.STRING, BYTES),
-    )
-    for number in (int(storage),)
-}
-_PACKED = {int(storage) << 3 | BYTES: storage for storage in _TYPED.values()}
-_FLOAT, _INT64_SIGN, _WRAP = 1, 1 << 63, 1 << 64
+_FLOAT = 1
 
 
 class Decoder:
@@ -66,7 +54,7 @@ class Decoder:
                 domain, version = self._opset(a, b)
                 opset[domain] = version
             elif tag in (0x08, 0x28):
-                scalars[tag] = _signed(a)
+                scalars[tag] = signed(a)
             elif tag in (0x12, 0x1A, 0x22):
                 texts[tag] = wire.text(a, min(b, a + 256))
         if not graph:
@@ -181,7 +169,7 @@ class Decoder:
             elif tag == 0xA0:
                 kind = a
             elif tag == 0x18:
-                integer = _signed(a)
+                integer = signed(a)
             elif tag == 0x22:
                 text = wire.data(a, min(b, a + 4096))
             elif tag == 0x15:
@@ -189,9 +177,9 @@ class Decoder:
             elif tag in (0x3A, 0x3D):
                 numbers.append((Storage.FLOAT << 3 | tag & 7, a, b))
             elif tag == 0x40:
-                integers.append(_signed(a))
+                integers.append(signed(a))
             elif tag == 0x42:
-                integers.extend(self._varints(a, b))
+                integers.extend(elements.integers(wire, a, b))
             elif tag == 0x2A:
                 single.append((a, b))
             elif tag == 0x52:
@@ -204,7 +192,7 @@ class Decoder:
                 graphs.append(((a, b),))
         floats = None
         if number or numbers:
-            runs = _runs(numbers or number)
+            runs = runs_of(numbers or number)
             count = sum(size * pieces for _, size, _, pieces in runs) // 4
             floats = Tensor(name, (count,) if numbers else (), _FLOAT, Storage.FLOAT, runs, (), start)
         return Attribute(
@@ -215,93 +203,21 @@ class Decoder:
 
     def tensor(self, extents: Extents) -> Tensor:
         """The tensor whose (merged) messages lie at ``extents``: all but its elements."""
-        wire = self.wire
-        dims: list[int] = []
-        name = ""
-        data_type = location = 0
-        raw: Field | None = None
-        typed: dict[Storage, list[Field]] = {}
-        external: list[tuple[str, str]] = []
-        for start, end in extents:
-            after = start
-            for field in wire.fields(start, end):
-                tag, a, b = field
-                before, after = after, b
-                if tag == 0x08:
-                    dims.append(_signed(a))
-                elif tag == 0x0A:
-                    dims.extend(self._varints(a, b, 10 * (MAX_RANK + 1)))
-                elif tag == 0x10:
-                    data_type = a & 0x7FFFFFFF
-                elif tag == 0x42:
-                    name = wire.text(a, b)
-                elif tag == 0x4A:
-                    raw = field
-                elif tag in _PACKED:
-                    typed.setdefault(_PACKED[tag], []).append(field)
-                elif tag in _TYPED:
-                    # A varint is given by its value and its end, but its first byte is needed: it follows the tag.
-                    typed.setdefault(_TYPED[tag], []).append((tag, before + 1 if tag & 7 == VARINT else a, b))
-                elif tag == 0x6A:
-                    external.append(self._entry(a, b))
-                elif tag == 0x70:
-                    location = a
-        start, end = extents[0]
-        self._count(end)
-        if len(dims) > MAX_RANK:
-            raise wire.limit(f"tensor {name!r} at byte {start} has {len(dims)} axes, more than {MAX_RANK}")
-        for size in dims:
-            if size < 0:
-                raise wire.malformed(f"tensor {name!r} with the negative dimension {size}", start)
-        storage = Storage.NOTHING
-        runs: tuple[Run, ...] = ()
-        if location == 1:
-            storage = Storage.EXTERNAL
-        elif raw is not None:
-            storage, runs = Storage.RAW, _runs([raw])
-        elif typed:
-            storage = max(typed, key=lambda kind: len(typed[kind]))
-            runs = _runs(typed[storage])
-        return Tensor(name, tuple(dims), data_type, storage, runs, tuple(external), start)
+        self._count(extents[0][1])
+        return elements.tensor(self.wire, extents)
 
     def sparse(self, extents: Extents) -> SparseTensor:
         """The sparse tensor whose (merged) messages lie at ``extents``."""
-        dims: list[int] = []
-        values: list[tuple[int, int]] = []
-        indices: list[tuple[int, int]] = []
-        for start, end in extents:
-            for tag, a, b in self.wire.fields(start, end):
-                if tag == 0x0A:
-                    values.append((a, b))
-                elif tag == 0x12:
-                    indices.append((a, b))
-                elif tag == 0x18:
-                    dims.append(_signed(a))
-                elif tag == 0x1A:
-                    dims.extend(self._varints(a, b, 10 * (MAX_RANK + 1)))
-        start = extents[0][0]
-        if not values or not indices:
-            raise self.wire.malformed("a sparse tensor without values or without indices", start)
-        if len(dims) > MAX_RANK or min(dims, default=0) < 0:
-            raise self.wire.malformed(f"a sparse tensor with {len(dims)} dimensions, or with negative ones", start)
-        return SparseTensor(self.tensor(tuple(values)), self.tensor(tuple(indices)), tuple(dims))
+        self._count(extents[0][1])
+        return elements.sparse(self.wire, extents)
 
     def metadata(self, extents: Extents) -> dict[str, str]:
         """``metadata_props`` entries as a dictionary."""
-        return dict(self._entry(a, b, MAX_METADATA) for a, b in extents)
+        return dict(elements.entry(self.wire, a, b, MAX_METADATA) for a, b in extents)
 
     def node_metadata(self, node: Node) -> dict[str, str]:
         """``metadata_props`` of ``node``."""
         return self.metadata(tuple((a, b) for tag, a, b in self.wire.fields(*node.extent) if tag == 0x4A))
-
-    def _entry(self, start: int, end: int, most: int = 1 << 16) -> tuple[str, str]:
-        key = value = ""
-        for tag, a, b in self.wire.fields(start, end):
-            if tag == 0x0A:
-                key = self.wire.text(a, b)
-            elif tag == 0x12:
-                value = self.wire.data(a, b, most).decode("utf-8", "backslashreplace")
-        return key, value
 
     def _value_name(self, start: int, end: int) -> str:
         names = [self.wire.text(a, b) for tag, a, b in self.wire.fields(start, end) if tag == 0x0A]
@@ -313,20 +229,8 @@ class Decoder:
             if tag == 0x0A:
                 domain = self.wire.text(a, b)
             elif tag == 0x10:
-                version = _signed(a)
+                version = signed(a)
         return domain, version
-
-    def _varints(self, start: int, end: int, most: int = MAX_LIST_BYTES) -> list[int]:
-        data = self.wire.data(start, end, most)
-        values: list[int] = []
-        at = 0
-        try:
-            while at < len(data):
-                value, at = varint(data, at)
-                values.append(_signed(value))
-        except (IndexError, ValueError):
-            raise self.wire.malformed("a broken list of integers", start + at) from None
-        return values
 
     def _count(self, end: int) -> None:
         self._items += 1
@@ -347,21 +251,3 @@ def explain(head: bytes) -> tuple[str, str] | None:
 
 
 _MODEL_TAGS = frozenset([0x08, 0x28, *(number << 3 | BYTES for number in (2, 3, 4, 6, 7, 8, 14)), *(0xA2, 0xCA, 0xD2)])
-
-
-def _signed(value: int) -> int:
-    return value - _WRAP if value >= _INT64_SIGN else value
-
-
-def _runs(fields: list[Field]) -> tuple[Run, ...]:
-    """Extents of payload pieces, pieces of one length at one distance taken together."""
-    runs: list[Run] = []
-    for _, a, b in fields:
-        if runs:
-            start, size, stride, count = runs[-1]
-            step = a - start if count == 1 else stride
-            if b - a == size and a == start + step * count:
-                runs[-1] = (start, size, step, count + 1)
-                continue
-        runs.append((a, b - a, b - a, 1))
-    return tuple(runs)

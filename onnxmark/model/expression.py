@@ -122,6 +122,11 @@ def chain(expression: Expression) -> tuple[Expression, ...]:
 
 def leaves(expression: Expression) -> tuple[Leaf, ...]:
     """All leaves under ``expression``, each once."""
+    return census(expression)[0]
+
+
+def census(expression: Expression) -> tuple[tuple[Leaf, ...], int]:
+    """All leaves under ``expression``, each once, and how many expressions there are under it in all."""
     seen: set[int] = set()
     stack: list[Expression] = [expression]
     found: list[Leaf] = []
@@ -134,4 +139,4 @@ def leaves(expression: Expression) -> tuple[Leaf, ...]:
             found.append(current)
         else:
             stack.extend(reversed(current.arguments))
-    return tuple(found)
+    return tuple(found), len(seen)

@@ -1,216 +1,21 @@
-"""The graph as nested scopes: what a name means where it is used, through subgraphs and function calls.
+"""The model as nested graphs: subgraphs and functions, opened on demand, and walked in graph order.
 
-A subgraph sees the names of the graphs around it; a function body sees only its formal inputs, which stand for other
-names at every call. So a function is a scope of its own at each call site, sharing the tables of its body. Scopes are
-made on demand and bounded in number and depth, for eleven functions of ten calls each are a bomb of 10^10 nodes.
+Function bodies are visited at every call, which makes eleven functions of ten calls each a bomb of 10^10 nodes. So
+every scope is counted as it is opened, and bodies with nothing of interest in them are not opened at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
-from typing import Literal, NamedTuple
 
 from onnxmark.errors import ModelLimitError
 from onnxmark.model.decode import Decoder
 from onnxmark.model.limits import MAX_CALL_DEPTH, MAX_ITEMS, MAX_NESTING
-from onnxmark.model.records import Attribute, Extents, Function, Graph, Header, Node, SparseTensor, Tensor
+from onnxmark.model.records import Extents, Function, Graph, Header, Node
+from onnxmark.model.scope import Body, Scope, Step
 
 _STANDARD = frozenset(["", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"])
 _CONTROL_FLOW = frozenset(["If", "Loop", "Scan", "SequenceMap"])
-
-
-class Body:
-    """A graph with its lookup tables, shared by all scopes it appears in."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-
-    @cached_property
-    def producers(self) -> dict[str, tuple[int, int]]:
-        """Value name → index of the node that makes it, index among its outputs."""
-        return {name: (i, j) for i, node in enumerate(self.graph.nodes) for j, name in enumerate(node.outputs) if name}
-
-    @cached_property
-    def consumers(self) -> dict[str, list[tuple[int, int]]]:
-        """Value name → the nodes of this graph that use it, and as which of their inputs."""
-        uses: dict[str, list[tuple[int, int]]] = {}
-        for i, node in enumerate(self.graph.nodes):
-            for j, name in enumerate(node.inputs):
-                uses.setdefault(name, []).append((i, j))
-        return uses
-
-    @cached_property
-    def initializers(self) -> dict[str, Tensor]:
-        """Initializers by name."""
-        return {tensor.name: tensor for tensor in self.graph.initializers}
-
-    @cached_property
-    def sparse_initializers(self) -> dict[str, SparseTensor]:
-        """Sparse initializers by name."""
-        return {tensor.values.name: tensor for tensor in self.graph.sparse_initializers}
-
-    @cached_property
-    def inputs(self) -> frozenset[str]:
-        """Names of the graph's inputs."""
-        return frozenset(self.graph.inputs)
-
-
-class Step(NamedTuple):
-    """From a graph to one inside it: node index, attribute name, index among the graphs of the attribute."""
-
-    node: int
-    attribute: str
-    graph: int
-
-
-class Definition(NamedTuple):
-    """What a name stands for."""
-
-    kind: Literal["initializer", "sparse", "node", "input"]
-    scope: Scope
-    name: str
-    tensor: Tensor | None = None
-    sparse: SparseTensor | None = None
-    node: int = -1
-    output: int = -1
-
-
-class Scope:
-    """A graph at one place of the model.
-
-    Args:
-        view: The model.
-        body: The graph.
-        path: Prefix of its nodes' paths, empty for the main graph, otherwise ending in a slash.
-        parent: The scope around a subgraph; None for the main graph and for function bodies.
-        trail: Steps from the main graph here, or None inside a function.
-        call: For a function body, the calling scope, and the call's actual inputs by formal name.
-        given: For a function body, the attributes the call passes.
-        depth: Scopes above this one.
-        calls: Function calls among them.
-    """
-
-    __slots__ = ("_children", "body", "call", "calls", "depth", "given", "parent", "path", "trail", "view")
-
-    def __init__(
-        self,
-        view: GraphView,
-        body: Body,
-        *,
-        path: str = "",
-        parent: Scope | None = None,
-        trail: tuple[Step, ...] | None = (),
-        call: tuple[Scope, dict[str, str]] | None = None,
-        given: dict[str, Attribute] | None = None,
-        depth: int = 0,
-        calls: int = 0,
-    ) -> None:
-        self.view, self.body, self.path, self.parent, self.trail = view, body, path, parent, trail
-        self.call, self.given, self.depth, self.calls = call, given, depth, calls
-        self._children: dict[int, tuple[Scope, ...]] = {}
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        """The graph's nodes in file order."""
-        return self.body.graph.nodes
-
-    def node_path(self, index: int) -> str:
-        """Name of a node with its scope; ``<OpType>_<index>`` for one without a name."""
-        node = self.nodes[index]
-        return f"{self.path}{node.name or f'{node.op_type}_{index}'}"
-
-    def lookup(self, name: str) -> Definition | None:
-        """What ``name`` means in this scope; None for the empty name and for names nothing defines."""
-        scope: Scope | None = self
-        while scope is not None and name:
-            body = scope.body
-            place = body.producers.get(name)
-            if place is not None:
-                return Definition("node", scope, name, node=place[0], output=place[1])
-            tensor = body.initializers.get(name)
-            if tensor is not None:
-                return Definition("initializer", scope, name, tensor=tensor)
-            sparse = body.sparse_initializers.get(name)
-            if sparse is not None:
-                return Definition("sparse", scope, name, sparse=sparse)
-            if name in body.inputs:
-                if scope.call is None:
-                    return Definition("input", scope, name)
-                scope, actual = scope.call
-                name = actual.get(name, "")
-            else:
-                scope = scope.parent
-        return None
-
-    def attributes(self, node: Node) -> dict[str, Attribute]:
-        """The attributes of ``node``, those that refer to the enclosing function's replaced by what its call passes."""
-        return self._resolved(self.view.decoder.attributes(node))
-
-    def _resolved(self, attributes: dict[str, Attribute]) -> dict[str, Attribute]:
-        found = {}
-        for name, attribute in attributes.items():
-            actual = (self._given().get(attribute.ref)) if attribute.ref else attribute
-            if actual is not None:
-                found[name] = actual
-        return found
-
-    def _given(self) -> dict[str, Attribute]:
-        # A subgraph inside a function body refers to the function's attributes, too.
-        scope: Scope | None = self
-        while scope is not None and scope.given is None:
-            scope = scope.parent
-        return scope.given or {} if scope is not None else {}
-
-    def children(self, index: int) -> tuple[Scope, ...]:
-        """The scopes a node opens: its subgraphs, or the body of the function it calls.
-
-        Raises:
-            ModelLimitError: Too many, or too deep.
-        """
-        known = self._children.get(index)
-        if known is None:
-            known = self._children[index] = self._open(index)
-        return known
-
-    def _open(self, index: int) -> tuple[Scope, ...]:
-        node, view, path = self.nodes[index], self.view, self.node_path(index)
-        function = view.function(node)
-        if function is not None:
-            view.enter(len(function.nodes), self.depth + 1, self.calls + 1, path)
-            given = {attribute.name: attribute for attribute in function.defaults} | self.attributes(node)
-            actual = dict(zip(function.inputs, node.inputs, strict=False))
-            body = view.body_of(function)
-            return (
-                Scope(
-                    view,
-                    body,
-                    path=f"{path}/",
-                    trail=None,
-                    call=(self, actual),
-                    given=given,
-                    depth=self.depth + 1,
-                    calls=self.calls + 1,
-                ),
-            )
-        scopes = []
-        for step, extents in view.subgraphs(node, index):
-            body = view.body(extents)
-            view.enter(len(body.graph.nodes), self.depth + 1, self.calls, path)
-            trail = None if self.trail is None else (*self.trail, step)
-            label = step.attribute if step.graph == 0 else f"{step.attribute}_{step.graph}"
-            scopes.append(
-                Scope(
-                    view,
-                    body,
-                    path=f"{path}/{label}/",
-                    parent=self,
-                    trail=trail,
-                    depth=self.depth + 1,
-                    calls=self.calls,
-                )
-            )
-        return tuple(scopes)
 
 
 class GraphView:
@@ -278,7 +83,8 @@ class GraphView:
         Raises:
             ModelLimitError: One too many.
         """
-        self._visited += nodes + 1
+        # A scope costs about as much as ten nodes.
+        self._visited += nodes + 10
         where = f"{self.decoder.wire.source}: node {path[:200]!r}"
         if calls > MAX_CALL_DEPTH:
             raise ModelLimitError(

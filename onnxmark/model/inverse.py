@@ -18,8 +18,8 @@ from onnxmark.model.resolve import evaluate, quantize
 _IN_PLACE = {Storage.RAW, Storage.FLOAT, Storage.DOUBLE, Storage.EXTERNAL}
 
 
-class NotInvertible(Exception):  # noqa: N818 - never leaves the writer, which turns it into words
-    """Why values cannot be put back into the stored tensor."""
+class NotInvertible(Exception):
+    """Why values cannot be put back into the stored tensor; never leaves the writer, which turns it into words."""
 
 
 def stored_bytes(plan: Expression, values: AnyArray, payloads: Payloads) -> tuple[Leaf, bytes]:
@@ -37,7 +37,9 @@ def stored_bytes(plan: Expression, values: AnyArray, payloads: Payloads) -> tupl
         assert isinstance(step, Apply)
         values = _undo(step, values, payloads)
     if leaf.dtype.kind == "f":
-        values = cast(leaf.dtype, values)
+        # Beyond the type's range they become infinite, as in any runtime, and no warning is due.
+        with np.errstate(all="ignore"):
+            values = cast(leaf.dtype, values)
     elif values.dtype != leaf.dtype.numpy:
         raise NotInvertible(f"{leaf.dtype.name} weights without a scale")
     return leaf, to_raw(leaf.dtype, values)
@@ -56,7 +58,8 @@ def native_values(plan: Expression, native: Expression, values: AnyArray, payloa
         values = _undo(step, values, payloads)
     if native.dtype.kind != "f":
         raise NotInvertible(f"the node takes {native.dtype.name}")
-    return cast(native.dtype, values)
+    with np.errstate(all="ignore"):
+        return cast(native.dtype, values)
 
 
 def _undo(step: Apply, values: AnyArray, payloads: Payloads) -> AnyArray:

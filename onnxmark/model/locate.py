@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 
-from onnxmark.errors import ModelError
-from onnxmark.model.expression import Apply, Expression, Interner, Leaf, chain, leaves
-from onnxmark.model.graph import GraphView, Scope
+from onnxmark.errors import ModelError, ModelLimitError
+from onnxmark.model.expression import Apply, Expression, Interner, Leaf, census, chain
+from onnxmark.model.graph import GraphView
+from onnxmark.model.limits import MAX_ITEMS
 from onnxmark.model.payload import Payloads
 from onnxmark.model.plan import Obstacle, Planner
 from onnxmark.model.records import Node, Storage
+from onnxmark.model.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,8 @@ class WeightSite:
     error: ModelError | None = field(default=None, repr=False, compare=False)
 
 
-class _Unfit(Exception):  # noqa: N818 - never leaves this module
-    """Why a constant cannot be the weights of a layer."""
+class _Unfit(Exception):
+    """Why a constant cannot be the weights of a layer; never leaves this module."""
 
 
 @dataclass(slots=True)
@@ -94,9 +96,18 @@ def locate(view: GraphView, planner: Planner, payloads: Payloads) -> tuple[Weigh
         known = drafts.setdefault(shared, draft)
         if known is not draft:
             known.uses.extend(draft.uses)
+    steps = 0
     for draft in drafts.values():
-        if draft.plan is not None:
-            _check(draft, payloads)
+        if draft.native is None:
+            continue
+        found, size = census(draft.native)
+        steps += size
+        # Layers strung along one long chain would make every later walk, and every reading, quadratic.
+        if steps > MAX_ITEMS:
+            raise ModelLimitError(
+                f"{payloads.source}: weights computed in more than {MAX_ITEMS} steps; no real model is so"
+            )
+        _check(draft, found, payloads)
     return _finished(list(drafts.values()))
 
 
@@ -119,9 +130,7 @@ def _draft(scope: Scope, index: int, planner: Planner) -> _Draft | None:
             continue
         if layer.dense and len(outcome.shape) < 2:
             return None
-        draft = _Draft(
-            _leaf_name(outcome, scope, index), node.op_type, group, [Use(scope, index, place)], native=outcome
-        )
+        draft = _Draft(scope.node_path(index), node.op_type, group, [Use(scope, index, place)], native=outcome)
         try:
             flip = bool(attributes["transB"].integer) if "transB" in attributes else False
             draft.plan = layer.canonical(
@@ -139,24 +148,23 @@ def _draft(scope: Scope, index: int, planner: Planner) -> _Draft | None:
     )
 
 
-def _leaf_name(expression: Expression, scope: Scope, index: int) -> str:
-    leaf = chain(expression)[-1]
-    return (leaf.name if isinstance(leaf, Leaf) else "") or scope.node_path(index)
-
-
-def _check(draft: _Draft, payloads: Payloads) -> None:
-    assert draft.plan is not None
+def _check(draft: _Draft, found: tuple[Leaf, ...], payloads: Payloads) -> None:
     try:
-        for leaf in leaves(draft.plan):
+        for leaf in found:
             for tensor in (leaf.tensor,) if leaf.sparse is None else (leaf.sparse.values, leaf.sparse.indices):
                 if tensor is not None:
                     payloads.check(tensor)
     except ModelError as error:
-        draft.problem, draft.error = str(error), error
+        if draft.problem is None:
+            draft.problem, draft.error = str(error), error
 
 
 def _finished(drafts: list[_Draft]) -> tuple[WeightSite, ...]:
     taken: dict[str, int] = {}
+    for draft in drafts:
+        leaf = chain(draft.native)[-1] if draft.native is not None else None
+        if isinstance(leaf, Leaf) and leaf.name:
+            draft.name = leaf.name
     names = {draft.name for draft in drafts}
     sites = []
     for position, draft in enumerate(drafts):

@@ -74,7 +74,7 @@ def transposed_convolution(attributes: Attributes, kernel: tuple[int, ...], spat
         wanted = [size * step for size, step in zip(spatial, stride, strict=True)]
     if wanted is not None:
         totals = [have - want for have, want in zip(full, list(wanted)[-len(kernel) :], strict=True)]
-        cropped = tuple(_halves(total, more_after=mode != "SAME_LOWER") for total in totals)
+        cropped = tuple(_halves(total, more_after=mode == "SAME_UPPER") for total in totals)
     else:
         cropped = _explicit_padding(attributes, kernel) if mode == "NOTSET" else ((0, 0),) * len(kernel)
     padding = tuple(

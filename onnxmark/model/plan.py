@@ -13,12 +13,13 @@ from onnxmark.arrays import AnyArray
 from onnxmark.errors import ModelError
 from onnxmark.model.dtypes import BY_NAME, dtype_of
 from onnxmark.model.expression import Expression, Interner, Leaf
-from onnxmark.model.graph import Definition, Scope
 from onnxmark.model.limits import MAX_SMALL
-from onnxmark.model.operators import Operands, Unfoldable, rule_for
+from onnxmark.model.operands import Operands, Unfoldable
+from onnxmark.model.operators import rule_for
 from onnxmark.model.payload import Payloads
 from onnxmark.model.records import Attribute, SparseTensor, Tensor
 from onnxmark.model.resolve import evaluate
+from onnxmark.model.scope import Definition, Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ _MAX_INTERMEDIATES = 1 << 17
 
 
 def resolve(expression: Expression, payloads: Payloads) -> Float32Array:
-    """The values of ``expression`` as float32, C-contiguous, owned by the caller.
+    """The values of ``expression`` as float32, C-contiguous; perhaps read-only.
 
     Raises:
         WeightsUnresolved: The chain cannot be computed.
@@ -29,9 +29,12 @@ def resolve(expression: Expression, payloads: Payloads) -> Float32Array:
         MalformedModel: A stored tensor contradicts itself.
         ExternalDataError: Its data file cannot serve.
     """
-    values = evaluate(expression, payloads)
-    with np.errstate(all="ignore"):
-        return np.array(values, np.float32, order="C")
+    try:
+        values = evaluate(expression, payloads)
+        with np.errstate(all="ignore"):
+            return np.ascontiguousarray(values, np.float32)
+    except MemoryError as error:
+        raise ModelLimitError(f"weights of shape {expression.shape} do not fit in memory") from error
 
 
 def evaluate(
@@ -82,8 +85,9 @@ def _apply(step: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
         with np.errstate(all="ignore"):
             result = _STEPS[step.step](step, arguments)
     except (TypeError, ValueError, IndexError, OverflowError, MemoryError) as error:
+        reason = " ".join(str(error).split())
         shapes = ", ".join(f"{argument.dtype}{list(argument.shape)}" for argument in arguments)
-        raise WeightsUnresolved(f"weights pass through {step.words or step.step} of {shapes}: {error}") from error
+        raise WeightsUnresolved(f"weights pass through {step.words or step.step} of {shapes}: {reason}") from error
     if result.shape != step.shape:
         raise WeightsUnresolved(f"weights pass through {step.words}, which gives {result.shape} and not {step.shape}")
     return result

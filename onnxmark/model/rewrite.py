@@ -13,8 +13,8 @@ from typing import Any
 
 from onnxmark.arrays import AnyArray
 from onnxmark.errors import WriteBackError
-from onnxmark.model.graph import Step
 from onnxmark.model.locate import WeightSite
+from onnxmark.model.scope import Step
 
 _LARGEST = 2**31 - 1
 """Bytes of a message that protobuf can write."""
@@ -55,6 +55,9 @@ def replace_weights(path: Path, replacements: list[tuple[WeightSite, AnyArray]])
             old = node.input[use.input]
             node.input[use.input] = name
             _remove_unused(model.graph, [old])
+        if site.name not in set(_names(model.graph)):
+            # The old tensor is gone: keeping its name lets a key that remembers it find the layer again.
+            _rename(model.graph, name, site.name)
     path.write_bytes(model.SerializeToString())
 
 
@@ -85,6 +88,16 @@ def _names(graph: Any) -> Iterator[str]:
             yield from node.output
 
 
+def _rename(graph: Any, old: str, new: str) -> None:
+    for inner in _inner(graph):
+        for value in (*inner.initializer, *inner.input):
+            value.name = new if value.name == old else value.name
+        for node in inner.node:
+            for index, name in enumerate(node.input):
+                if name == old:
+                    node.input[index] = new
+
+
 def _free(name: str, taken: set[str]) -> str:
     candidate, count = name, 1
     while candidate in taken:
@@ -106,9 +119,10 @@ def _remove_unused(graph: Any, names: list[str]) -> None:
         if not name or used.get(name, 0) > 0:
             continue
         for inner in _inner(graph):
-            for holder in (inner.initializer, inner.input):
-                for value in [value for value in holder if value.name == name and inner.initializer is holder]:
-                    holder.remove(value)
+            for stored in [stored for stored in inner.initializer if stored.name == name]:
+                inner.initializer.remove(stored)
+                for value in [value for value in inner.input if value.name == name]:
+                    inner.input.remove(value)
             for sparse in [sparse for sparse in inner.sparse_initializer if sparse.values.name == name]:
                 inner.sparse_initializer.remove(sparse)
             for node in [node for node in inner.node if name in node.output]:

@@ -116,6 +116,7 @@ def open_session(model: Model, *, optimise: bool = True, provider: str | None = 
         provider: Use this provider instead of the best one; the CPU steps in for operators it lacks.
 
     Raises:
+        CalibrationError: The provider is not installed, or the model takes something else than tensors of numbers.
         MissingExtra: onnxruntime is not installed.
         ModelError: ONNX Runtime cannot load the model.
     """
@@ -127,9 +128,10 @@ def open_session(model: Model, *, optimise: bool = True, provider: str | None = 
     options.log_severity_level = _SILENT
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    providers = _providers(ort, provider)
     content = model if isinstance(model, bytes) else str(model)
     try:
-        handle = ort.InferenceSession(content, options, providers=_providers(ort, provider))
+        handle = ort.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class below this one
         raise ModelError(f"{source}: ONNX Runtime cannot load it ({_brief(error)})") from error
     return Session(

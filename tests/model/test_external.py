@@ -95,7 +95,9 @@ def test_refused(tmp_path: Path, case: str) -> None:
     with open_model(path) as opened:
         (site,) = opened.sites()
         assert site.problem is not None
-        with pytest.raises(ExternalDataError, match=f"tensor 'w': .*{why}".replace("\\", "\\\\").replace("..'", "[.][.]'")):
+        with pytest.raises(
+            ExternalDataError, match=f"tensor 'w': .*{why}".replace("\\", "\\\\").replace("..'", "[.][.]'")
+        ):
             opened.read(site)
 
 

@@ -194,7 +194,8 @@ def bomb(levels: int, fan: int, leaf: list) -> onnx.ModelProto:
     for level in range(1, levels):
         names = ["a"] + [f"t{i}" for i in range(fan - 1)] + ["o"]
         calls = [
-            helper.make_node(f"F{level - 1}", [names[i], "w"], [names[i + 1]], domain="f", name=f"c{i}") for i in range(fan)
+            helper.make_node(f"F{level - 1}", [names[i], "w"], [names[i + 1]], domain="f", name=f"c{i}")
+            for i in range(fan)
         ]
         functions.append(helper.make_function("f", f"F{level}", ["a", "w"], ["o"], calls, []))
     call = helper.make_node(f"F{levels - 1}", ["x", "w"], ["y"], domain="f", name="call")

@@ -14,7 +14,7 @@ from onnxmark.model import open_model
 with open_model(sys.argv[1]) as model:
     assert len(model.weights()) == 1
 heavy = {"onnx", "onnxruntime", "torch", "ml_dtypes", "scipy"} & set(sys.modules)
-sys.exit(", ".join(sorted(heavy)))
+sys.exit(", ".join(sorted(heavy)) or 0)
 """
 
 

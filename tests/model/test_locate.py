@@ -118,7 +118,11 @@ def test_initializer_that_is_an_input_too(tmp_path: Path) -> None:
 
 
 def test_shared_weights_are_one_site(tmp_path: Path) -> None:
-    nodes = [conv("w", out="a", name="first"), helper.make_node("Identity", ["w"], ["v"]), conv("v", "a", name="second")]
+    nodes = [
+        conv("w", out="a", name="first"),
+        helper.make_node("Identity", ["w"], ["v"]),
+        conv("v", "a", name="second"),
+    ]
     (site,) = listed(model(nodes, [tensor("w", W)]), tmp_path)
     assert site.nodes == ("first", "second")
 
@@ -184,7 +188,9 @@ def test_weights_inside_and_outside_of_subgraphs(tmp_path: Path) -> None:
 
 
 def test_an_inner_name_does_not_leak_out(tmp_path: Path) -> None:
-    made = model([choice(branch("t", constant("k", W), conv("k", out="p")), branch("e", conv("k", out="q", name="other")))])
+    made = model(
+        [choice(branch("t", constant("k", W), conv("k", out="p")), branch("e", conv("k", out="q", name="other")))]
+    )
     outside, inside = listed(made, tmp_path)
     assert inside.problem is None
     assert outside.problem == "nothing in the file is named 'k'"
@@ -253,7 +259,9 @@ def test_weights_that_a_function_makes(tmp_path: Path) -> None:
 def test_fused_convolutions_as_onnx_runtime_saves_them(tmp_path: Path) -> None:
     import onnxruntime as ort
 
-    made = model([conv("w", out="a"), helper.make_node("Relu", ["a"], ["y"])], [tensor("w", W)], opsets=OPSETS[:1], ir=10)
+    made = model(
+        [conv("w", out="a"), helper.make_node("Relu", ["a"], ["y"])], [tensor("w", W)], opsets=OPSETS[:1], ir=10
+    )
     del made.graph.input[:]
     made.graph.input.append(info("x", [1, 4, 8, 8]))
     options = ort.SessionOptions()

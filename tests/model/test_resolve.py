@@ -299,7 +299,9 @@ def test_constant_of_shape_bomb_is_refused(tmp_path: Path) -> None:
 
 def test_weights_as_named(tmp_path: Path) -> None:
     made = model(
-        [conv("a", out="m"), conv("b", "m", name="other")], [tensor("a", W), tensor("b", weights(2, 8, 1, 1))], [info("x").name]
+        [conv("a", out="m"), conv("b", "m", name="other")],
+        [tensor("a", W), tensor("b", weights(2, 8, 1, 1))],
+        [info("x").name],
     )
     with open_model(save(made, tmp_path / "m.onnx")) as opened:
         assert list(opened.weights()) == ["a", "b"]

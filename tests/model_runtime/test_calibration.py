@@ -109,7 +109,9 @@ def test_an_empty_archive(tmp_path):
     "given", [_given(image=np.zeros((2, 3, 4))), _given(image=np.zeros((2, 3, 4)), token=np.zeros((2, 5)))]
 )
 def test_wrong_names_list_the_inputs(given):
-    with pytest.raises(CalibrationError, match=r"has arrays 'image'.*'image' \(float32 \?x3x4\), 'tokens' \(int64 \?x5\)"):
+    with pytest.raises(
+        CalibrationError, match=r"has arrays 'image'.*'image' \(float32 \?x3x4\), 'tokens' \(int64 \?x5\)"
+    ):
         bind(given, (IMAGE, TOKENS))
 
 
@@ -162,7 +164,9 @@ def test_one_batch_for_all(counts):
 
 
 def test_inputs_that_insist_on_different_batches():
-    items = tuple(ModelInput(item.name, item.dtype, (size, *item.shape[1:])) for size, item in ((2, IMAGE), (4, TOKENS)))
+    items = tuple(
+        ModelInput(item.name, item.dtype, (size, *item.shape[1:])) for size, item in ((2, IMAGE), (4, TOKENS))
+    )
     with pytest.raises(CalibrationError, match="insist on different batches"):
         bind(_given(image=np.zeros((4, 3, 4)), tokens=np.zeros((4, 5))), items)
 

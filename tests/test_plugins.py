@@ -1,0 +1,34 @@
+"""Entry points: ours load, and one that cannot says why."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from onnxmark import plugins
+from onnxmark.attacks import apply_attack
+from onnxmark.errors import PluginError
+from onnxmark.schemes.extraction import ProjectionScheme
+
+
+def test_ours_are_found_and_load():
+    assert plugins.names(plugins.SCHEMES) == ("projection",)
+    assert isinstance(plugins.scheme("projection"), ProjectionScheme)
+    assert set(plugins.names(plugins.ATTACKS)) >= {"prune", "quantize", "cluster", "noise"}
+    for name in plugins.names(plugins.ATTACKS):
+        assert plugins.attack(name).name == name
+    assert callable(apply_attack)
+    assert plugins.names(plugins.ADAPTERS) == ("torch",)
+
+
+def test_an_unknown_plugin_lists_the_known_ones():
+    with pytest.raises(PluginError, match=r"no plugin 'nothing' in onnxmark\.schemes \(there are: projection\)"):
+        plugins.scheme("nothing")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [("no_such_package:thing", "cannot be imported"), ("onnxmark.errors:NoSuch", "does not exist")]
+)
+def test_a_broken_plugin_says_what_is_broken(monkeypatch, target, words):
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint("broken", target, group)])
+    with pytest.raises(PluginError, match=words):
+        plugins.attack("broken")
