@@ -32,7 +32,7 @@ _STORY = (
         ExitCode.NOT_SATISFIED,
     ),
     (
-        "A thief pruned half of the weights and quantised the rest to 8-bit integers: the mark is still there.",
+        "A thief pruned half of the weights, fine-tuned, and quantised to 8-bit integers: the mark is still there.",
         ("audit", "attacked.onnx", "--key", "key.npy", "--attacks", "none"),
         ExitCode.DONE,
     ),

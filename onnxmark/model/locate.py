@@ -105,7 +105,7 @@ def locate(view: GraphView, planner: Planner, payloads: Payloads) -> tuple[Weigh
         # Layers strung along one long chain would make every later walk, and every reading, quadratic.
         if steps > MAX_ITEMS:
             raise ModelLimitError(
-                f"{payloads.source}: weights computed in more than {MAX_ITEMS} steps; no real model is so"
+                f"{payloads.source}: weights are computed in more than {MAX_ITEMS} steps; no real model is like that"
             )
         _check(draft, found, payloads)
     return _finished(list(drafts.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +96,7 @@ def test_refused(tmp_path: Path, case: str) -> None:
     with open_model(path) as opened:
         (site,) = opened.sites()
         assert site.problem is not None
-        with pytest.raises(
-            ExternalDataError, match=f"tensor 'w': .*{why}".replace("\\", "\\\\").replace("..'", "[.][.]'")
-        ):
+        with pytest.raises(ExternalDataError, match="tensor 'w': .*" + re.escape(why)):
             opened.read(site)
 
 
@@ -125,7 +124,7 @@ def test_link_loop_and_pipe(tmp_path: Path) -> None:
     with pytest.raises(ExternalDataError, match="is not beside the model"):
         read(save(external("d"), tmp_path / "m.onnx"))
     os.mkfifo(tmp_path / "p")
-    with pytest.raises(ExternalDataError, match="tensor 'w'.*is a pipe"):
+    with pytest.raises(ExternalDataError, match=r"tensor 'w'.*is a pipe"):
         read(save(external("p"), tmp_path / "m.onnx"))
 
 

@@ -1,4 +1,4 @@
-"""Whatever the bytes: a result or one typed error, soon. Never a traceback of another kind, never memory without end."""
+"""Whatever the bytes: a result or one typed error, soon; never another exception, never memory without end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def rich_model() -> onnx.ModelProto:
         [
             tensor("w", weights(2, 2, 3, 3)), tensor("q", np.ones((3, 2, 1, 1), np.int8)),
             helper.make_tensor("s", T.FLOAT, [3], [1, 2, 3]), tensor("r", weights(18)),
-            helper.make_tensor("shape", T.INT64, [4], [2, -1, 3, 3]), helper.make_tensor("m", T.FLOAT16, [2, 2], [1, 2, 3, 4]),
+            helper.make_tensor("shape", T.INT64, [4], [2, -1, 3, 3]),
+            helper.make_tensor("m", T.FLOAT16, [2, 2], [1, 2, 3, 4]),
         ],
         functions=[function],
         sparse=[helper.make_sparse_tensor(tensor("sp", np.float32([1])), tensor("si", np.int64([0])), [4])],
@@ -47,6 +48,8 @@ def rich_model() -> onnx.ModelProto:
 
 def attempt(path: Path) -> str:
     """Open, list and read everything; what came out of it, in a word."""
+    errors: list[ModelError] = []
+    outcome = "read"
     try:
         with open_model(path, limit=1 << 24) as opened:
             _ = (opened.metadata, opened.producer, opened.opset)
@@ -54,11 +57,12 @@ def attempt(path: Path) -> str:
                 try:
                     opened.read(site)
                 except ModelError as error:
-                    assert "\n" not in str(error)
-            return "read"
+                    errors.append(error)
     except ModelError as error:
-        assert "\n" not in str(error)
-        return type(error).__name__
+        errors.append(error)
+        outcome = type(error).__name__
+    assert all(str(error) and "\n" not in str(error) for error in errors)
+    return outcome
 
 
 def test_truncated_anywhere(tmp_path: Path) -> None:
@@ -81,15 +85,15 @@ def test_flipped_bytes(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     began = time.perf_counter()
     outcomes: dict[str, int] = {}
-    for _ in range(3000):
+    for _ in range(2000):
         changed = bytearray(data)
         for place in rng.integers(0, len(data), rng.integers(1, 4)):
             changed[place] = rng.integers(0, 256)
         path.write_bytes(changed)
         outcome = attempt(path)
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-    assert outcomes["read"] > 500
-    assert outcomes["MalformedModel"] > 500
+    assert outcomes["read"] > 300
+    assert outcomes["MalformedModel"] > 300
     assert time.perf_counter() - began < 60
 
 
@@ -115,7 +119,8 @@ MALFORMED = {
     "negative dimension": (graph_of(tensor_of([-1, 2])), "tensor 'w' with the negative dimension -1"),
     "length beyond the graph": (number(1, 8) + block(7, varint(5 << 3 | 2) + varint(99) + b"abc"), "needs 99 bytes"),
     "length beyond the tensor": (
-        graph_of(block(5, varint(8 << 3 | 2) + varint(9) + b"w"), tensor_of([1], bytes(4))), "field 8 needs 9 bytes, 1 are left",
+        graph_of(block(5, varint(8 << 3 | 2) + varint(9) + b"w"), tensor_of([1], bytes(4))),
+        "field 8 needs 9 bytes, 1 are left",
     ),
     "varint of eleven bytes": (graph_of(block(5, b"\x08" + b"\xff" * 10 + b"\x01")), "a varint of more than ten bytes"),
     "wire type 6": (graph_of(block(5, varint(1 << 3 | 6) + b"\0")), "unknown wire type 6"),
@@ -144,14 +149,17 @@ TENSORS = {
     "dims whose product wraps to the size": (tensor_of([2**32, 2**32, 1], b""), "needs more than 2^64 bytes, has 0"),
     "no data": (block(5, number(1, 3) * 3 + number(2, T.FLOAT) + block(8, b"w")), "needs 108 bytes, has 0 of no data"),
     "float data as int8": (
-        block(5, number(1, 1) * 3 + number(2, T.INT8) + block(8, b"w") + block(4, bytes(4))), "keeps int8 in float_data",
+        block(5, number(1, 1) * 3 + number(2, T.INT8) + block(8, b"w") + block(4, bytes(4))),
+        "keeps int8 in float_data",
     ),
     "too few integers": (
-        block(5, number(1, 1) * 2 + number(1, 4) + number(2, T.INT32) + block(8, b"w") + block(5, b"\xff\xff\xff\x01\x02")),
+        block(5, number(1, 1) * 2 + number(1, 4) + number(2, T.INT32)
+              + block(5, b"\xff\xff\xff\x01\x02") + block(8, b"w")),
         "needs 4 integers, has 2",
     ),
     "integers cut short": (
-        block(5, number(1, 1) * 3 + number(2, T.INT32) + block(8, b"w") + block(5, b"\xff\xff")), "needs 1 integers, has 0",
+        block(5, number(1, 1) * 3 + number(2, T.INT32) + block(8, b"w") + block(5, b"\xff\xff")),
+        "needs 1 integers, has 0",
     ),
 }  # fmt: skip
 
@@ -218,9 +226,11 @@ def test_function_bomb_without_layers_is_nothing(tmp_path: Path) -> None:
 
 
 def test_functions_called_too_deep_or_by_themselves(tmp_path: Path) -> None:
-    with open_model(save(bomb(40, 1, [conv("w", "a", "o")]), tmp_path / "m.onnx")) as opened:
-        with pytest.raises(ModelLimitError, match="more than 32 deep"):
-            opened.sites()
+    with (
+        open_model(save(bomb(40, 1, [conv("w", "a", "o")]), tmp_path / "m.onnx")) as opened,
+        pytest.raises(ModelLimitError, match="more than 32 deep"),
+    ):
+        opened.sites()
     own = helper.make_function(
         "f", "F", ["a"], ["o"], [helper.make_node("F", ["a"], ["o"], domain="f"), conv("a", "a", "b")], []
     )
@@ -235,6 +245,18 @@ def test_a_recursive_function_as_weights(tmp_path: Path) -> None:
     made = model([helper.make_node("F", ["w"], ["k"], domain="f"), conv("k")], [tensor("w", W)], functions=[own])
     with open_model(save(made, tmp_path / "m.onnx")) as opened, pytest.raises(ModelLimitError, match="calls itself"):
         opened.sites()
+
+
+def test_many_layers_on_one_long_chain(tmp_path: Path) -> None:
+    """Each layer's weights are one step further down: a quadratic amount of work is refused, not done."""
+    nodes = []
+    for i in range(2500):
+        nodes += [helper.make_node("Neg", [f"v{i}"], [f"v{i + 1}"]), conv(f"v{i + 1}", out=f"y{i}")]
+    began = time.perf_counter()
+    path = save(model(nodes, [tensor("v0", W)]), tmp_path / "m.onnx")
+    with open_model(path) as opened, pytest.raises(ModelLimitError, match="computed in more than 2000000 steps"):
+        opened.sites()
+    assert time.perf_counter() - began < 30
 
 
 def test_more_nodes_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

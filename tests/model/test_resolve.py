@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto as T
 from onnx import helper
 
-from onnxmark.errors import ModelLimitError, WeightsUnresolved
+from onnxmark.errors import MalformedModel, ModelLimitError, WeightsUnresolved
 from onnxmark.model import open_model
 from tests.model.models import OPSETS, constant, conv, evaluated, info, model, runtime, save, tensor, weights
 
@@ -90,7 +90,8 @@ CHAINS = {
             node("Add", "v e", "ve"), node("Sqrt", "ve", "sd"), node("Div", "g sd", "s"),
             node("Unsqueeze", "s a", "s4"), node("Mul", "w s4"),
         ],
-        [tensor("w", W), tensor("v", scales(8)), tensor("e", np.float32(1e-5)), tensor("g", scales(8)), ints("a", 1, 2, 3)],
+        [tensor("w", W), tensor("v", scales(8)), tensor("e", np.float32(1e-5)), tensor("g", scales(8)),
+         ints("a", 1, 2, 3)],
     ),
     "sub, neg": ([node("Sub", "w b", "d"), node("Neg", "d")], [tensor("w", W), tensor("b", scales(1))]),
     "integer division truncates": (
@@ -158,7 +159,8 @@ CHAINS = {
     ),
     "value_float and value_int": (
         [
-            helper.make_node("Constant", [], ["f"], value_float=2.5), helper.make_node("Constant", [], ["i"], value_int=3),
+            helper.make_node("Constant", [], ["f"], value_float=2.5),
+            helper.make_node("Constant", [], ["i"], value_int=3),
             node("Mul", "w f", "m"), node("Cast", "i", "c", to=T.FLOAT), node("Add", "m c"),
         ], [tensor("w", W)],
     ),
@@ -227,8 +229,9 @@ def test_sparse_indices_out_of_range_are_malformed(tmp_path: Path, indices: list
         tensor("w", np.float32([1, 2])), tensor("i", np.array(indices, np.int64)), [4, 2, 3, 3]
     )
     with open_model(save(model([conv("w")], sparse=[sparse]), tmp_path / "m.onnx")) as opened:
-        with pytest.raises(Exception, match="indices outside"):
-            opened.read(opened.sites()[0])
+        (site,) = opened.sites()
+        with pytest.raises(MalformedModel, match="indices outside"):
+            opened.read(site)
 
 
 def test_five_thousand_steps_are_no_recursion(tmp_path: Path) -> None:
@@ -284,8 +287,9 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, chain, inits, match: str) 
 
 def test_limit_on_one_tensor(tmp_path: Path) -> None:
     with open_model(save(model([conv("w")], [tensor("w", W)]), tmp_path / "m.onnx"), limit=W.nbytes - 1) as opened:
+        (site,) = opened.sites()
         with pytest.raises(ModelLimitError, match="raise the limit"):
-            opened.read(opened.sites()[0])
+            opened.read(site)
 
 
 def test_constant_of_shape_bomb_is_refused(tmp_path: Path) -> None:

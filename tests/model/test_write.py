@@ -75,9 +75,12 @@ EXACT = {
             node("Unsqueeze", "w a", "u"), node("Squeeze", "u a", "q"), conv("q"),
         ], [tensor("h", weights(9, 32)), ints("s", 3, 3, 4, 8), ints("a", 0)], **PLAIN,
     ),
-    "double, cast": model([node("Cast", "d", "w", to=T.FLOAT), conv("w")], [tensor("d", W.astype(np.float64))], **PLAIN),
+    "double, cast": model(
+        [node("Cast", "d", "w", to=T.FLOAT), conv("w")], [tensor("d", W.astype(np.float64))], **PLAIN,
+    ),
     "double_data, cast": model(
-        [node("Cast", "d", "w", to=T.FLOAT), conv("w")], [helper.make_tensor("d", T.DOUBLE, W.shape, W.reshape(-1))], **PLAIN,
+        [node("Cast", "d", "w", to=T.FLOAT), conv("w")],
+        [helper.make_tensor("d", T.DOUBLE, W.shape, W.reshape(-1))], **PLAIN,
     ),
     "in a subgraph": model(
         [helper.make_node(
