@@ -1,4 +1,4 @@
-"""What every benchmark shows in the same way: a bar while it runs, figures with their spread, a JSON file on request."""
+"""What every benchmark shows alike: a bar while it runs, figures with their spread, a JSON file on request."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda steps: bar.advance(task, steps)
+
+
+def wide_console() -> Console:
+    """Standard output; at least as wide as the tables need where it is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 120))
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:

@@ -33,7 +33,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.calibration import Calibration, breakdown_table, calibrated, histogram, rate_table
-from benchmarks.display import progress, write_json
+from benchmarks.display import progress, wide_console, write_json
 from benchmarks.real_kernels import RealKernels, real_kernels
 from onnxmark.arrays import BitArray, Float64Array
 from onnxmark.audit import audit_file
@@ -57,7 +57,7 @@ _SCHEME: Final = ProjectionScheme()
 _COLUMNS: Final = ("cell", "estimate", "bound", "count", "match", "inconclusive")
 
 Row = tuple[float, ...]
-"""One audit: the number of its cell, base-10 logarithms of three p-values, and whether it matched or was inconclusive."""
+"""One audit: number of its cell, base-10 logarithms of three p-values, whether it matched, whether inconclusive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,6 @@ class Campaign:
         """How many audits have a flag."""
         return int(self.rows[:, _COLUMNS.index(name)].sum())
 
-    def by_cell(self, column: str) -> dict[str, Calibration]:
-        """The calibration of a column, cell by cell."""
-        cells, values = self.column("cell"), self.column(column)
-        return {
-            name: calibrated(values[cells == index]) for index, name in enumerate(self.cells) if np.any(cells == index)
-        }
-
 
 # --- the audits, in a worker ----------------------------------------------------------------------------------------
 
@@ -129,7 +122,9 @@ def run_task(task: Task) -> list[Row]:
 def own_cells(kernels: tuple[WeightTensor, ...]) -> tuple[Cell, ...]:
     """Every generator, carrier and message length that fits some kernel."""
     cells = [
-        Cell(f"{generator} {carrier} {n_bits}", generator, carrier, n_bits, _fitting(kernels, carrier, generator, n_bits))
+        Cell(
+            f"{generator} {carrier} {n_bits}", generator, carrier, n_bits, _fitting(kernels, carrier, generator, n_bits)
+        )
         for generator in GENERATORS
         for carrier in CARRIERS
         for n_bits in BITS
@@ -147,9 +142,7 @@ def foreign_cells(kernels: tuple[WeightTensor, ...]) -> tuple[Cell, ...]:
     )
 
 
-def _fitting(
-    kernels: tuple[WeightTensor, ...], carrier: str, generator: str, n_bits: int
-) -> tuple[WeightTensor, ...]:
+def _fitting(kernels: tuple[WeightTensor, ...], carrier: str, generator: str, n_bits: int) -> tuple[WeightTensor, ...]:
     needed = required_entries(generator, n_bits)
     return tuple(
         kernel
@@ -214,23 +207,26 @@ def _is_match(verdict: Verdict) -> int:
 
 def _whole_audit(seed: int, number: int) -> Row:
     secret, rng = _drawn(seed, "audits", number)
-    models = _kernels().models
-    path = models[rng.integers(len(models))]
     generator, n_bits = GENERATORS[number % len(GENERATORS)], BITS[number // len(GENERATORS) % len(BITS)]
-    mean = bool(rng.integers(2))
-    with open_model(path) as model:
-        choices = [
-            (site.shape, kind)
-            for site in model.sites()
-            for kind in ((MEAN_IHW if mean else default_kind(site.shape)),)
-            if required_entries(generator, n_bits) <= vector_size(kind, site.shape)
-        ]
-    if not choices:
-        return 0, 0.0, 0.0, 0.0, 0, 1
-    shape, kind = choices[rng.integers(len(choices))]
+    choices = _carriers(required_entries(generator, n_bits), mean=bool(rng.integers(2)))
+    path, shape, kind = choices[rng.integers(len(choices))]
     audit = audit_file(path, [_own_key(secret, shape, generator, kind, n_bits)])
     log10_p = audit.findings[0].judgement.log10_p_value
     return 0, log10_p, log10_p, 0.0, _is_match(audit.verdict), int(audit.verdict is Verdict.INCONCLUSIVE)
+
+
+@lru_cache
+def _carriers(needed: int, *, mean: bool) -> tuple[tuple[Path, tuple[int, ...], str], ...]:
+    """Every layer of every file with room enough, and the carrier a key for it would have."""
+    found = []
+    for path in _kernels().models:
+        with open_model(path) as model:
+            shapes = [site.shape for site in model.sites()]
+        kinds = [MEAN_IHW if mean else default_kind(shape) for shape in shapes]
+        found += [
+            (path, shape, kind) for shape, kind in zip(shapes, kinds, strict=True) if needed <= vector_size(kind, shape)
+        ]
+    return tuple(found)
 
 
 def _foreign(seed: int, number: int) -> Row:
@@ -299,10 +295,8 @@ def _collected(parts: Iterable[list[Row]], label: str, total: int) -> Float64Arr
     return np.array(sorted(rows), dtype=np.float64).reshape(-1, len(_COLUMNS))
 
 
-def _grouped(campaign: Campaign, column: str, drop_bits: bool) -> dict[str, Calibration]:
-    """Calibration by generator and carrier, message lengths together."""
-    if not drop_bits:
-        return campaign.by_cell(column)
+def _grouped(campaign: Campaign, column: str) -> dict[str, Calibration]:
+    """Calibration by generator and carrier (or matrix and message), message lengths together."""
     cells, values = campaign.column("cell").astype(int), campaign.column(column)
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(campaign.cells):
@@ -325,7 +319,7 @@ def show(results: dict[str, Campaign], found: RealKernels, seconds: float, conso
         console.print(rate_table(f"{name}: {n:,}; hits (over those promised)", rates))
         style = "bold red" if matches else "bold green"
         console.print(f"[{style}]{matches} matches[/] at alpha 1e-6 after correction; {doubts} inconclusive\n")
-        groups = {} if name == "audits" else _grouped(campaign, kinds[0], drop_bits=True)
+        groups = {} if name == "audits" else _grouped(campaign, kinds[0])
         if groups:
             heading = "generator carrier" if name == "readings" else "matrix, message"
             console.print(breakdown_table(f"{name}: {titles[kinds[0]]}, rates over those promised", groups, heading))
@@ -357,7 +351,7 @@ def main(
     except FileNotFoundError as error:
         raise typer.BadParameter(str(error)) from error
     results = campaigns(found, {"readings": audits, "audits": whole, "foreign": foreign}, seed, processes)
-    figures = show(results, found, time.perf_counter() - started, Console())
+    figures = show(results, found, time.perf_counter() - started, wide_console())
     write_json(json, {"seed": seed, **figures})
     raise typer.Exit(int(any(campaign.count("match") for campaign in results.values())))
 

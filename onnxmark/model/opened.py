@@ -12,6 +12,7 @@ from typing import Self
 from onnxmark.errors import ModelError, NotAModel, WeightsUnresolved
 from onnxmark.model import foreign
 from onnxmark.model.decode import Decoder, explain
+from onnxmark.model.folding import Folding, folding_of
 from onnxmark.model.graph import GraphView
 from onnxmark.model.limits import MAX_TENSOR_BYTES
 from onnxmark.model.locate import WeightSite, locate
@@ -87,8 +88,12 @@ class Model:
         return self._decoder.metadata(self._header.metadata)
 
     @cached_property
+    def _planner(self) -> Planner:
+        return Planner(self.payloads)
+
+    @cached_property
     def _sites(self) -> tuple[WeightSite, ...]:
-        return locate(self.graph, Planner(self.payloads), self.payloads)
+        return locate(self.graph, self._planner, self.payloads)
 
     def sites(self) -> tuple[WeightSite, ...]:
         """Where the host weights are, in graph order, also those that cannot be read (with their ``problem``).
@@ -125,6 +130,23 @@ class Model:
             raise WeightsUnresolved(f"{self._source}: weights {site.name!r} of node {site.nodes[0]!r}: {site.problem}")
         values = resolve(site.plan, self.payloads)
         return WeightTensor(site.name, values, Origin(site.nodes[0], site.op, site.position, site.stored, site.group))
+
+    def folding(self, site: WeightSite) -> Folding | None:
+        """Whether batch normalisation is folded into ``site``, with the evidence; None for other than convolutions."""
+        return folding_of(site, self._planner)
+
+    def read_folded(self, site: WeightSite) -> WeightTensor | None:
+        """The weights at ``site`` with the normalisation that follows them folded in; None where none does.
+
+        Raises:
+            ModelError: See :meth:`read`.
+        """
+        folding = self.folding(site)
+        if folding is None or folding.folded is None or site.problem is not None:
+            return None
+        values = resolve(folding.folded, self.payloads)
+        stored = f"{site.stored} → BatchNormalization folded in"
+        return WeightTensor(site.name, values, Origin(site.nodes[0], site.op, site.position, stored, site.group))
 
     def weights(self, names: Collection[str] | None = None) -> WeightSet:
         """All weights that can be read, or exactly those called ``names``.

@@ -178,6 +178,13 @@ def _cast(step: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
     return cast(step.dtype, arguments[0], step.parameters == (1,))
 
 
+def _batch_norm_scale(_: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
+    """gamma / sqrt(var + eps); 1e-5 is the operator's default for eps."""
+    gamma, variance = (argument.astype(np.float64) for argument in arguments[:2])
+    epsilon = float(arguments[2]) if len(arguments) > 2 else 1e-5
+    return np.asarray((gamma / np.sqrt(variance + epsilon)).astype(np.float32))
+
+
 _STEPS: dict[str, _Step] = {
     "reshape": lambda step, given: given[0].reshape(step.shape),
     "transpose": _transpose,
@@ -191,6 +198,7 @@ _STEPS: dict[str, _Step] = {
     "divide": lambda _, given: _divide(given[0], given[1]),
     "negate": lambda _, given: np.asarray(-given[0]),
     "square root": lambda _, given: np.asarray(np.sqrt(given[0])),
+    "batch norm scale": _batch_norm_scale,
     "quantize": _quantize,
     "dequantize": _dequantize,
 }

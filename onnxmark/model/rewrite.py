@@ -30,35 +30,54 @@ def replace_weights(path: Path, replacements: list[tuple[WeightSite, AnyArray]])
     Raises:
         WriteBackError: A site lies in a function body, or the file would be too large for the library.
     """
+    for site, _ in replacements:
+        if any(use.scope.trail is None for use in site.uses):
+            raise WriteBackError(
+                f"weights {site.name!r} are used inside a function ({site.nodes[0]!r}) and cannot be changed"
+                " in place; inline the model's functions first (onnx.inliner)"
+            )
+    names = ", ".join(repr(site.name) for site, _ in replacements[:3])
+    if path.stat().st_size + sum(values.nbytes for _, values in replacements) > _LARGEST:
+        raise WriteBackError(f"weights {names} must be replaced, and a file over 2 GiB cannot be; mark another layer")
+    from google.protobuf.message import Error as ProtobufError  # type: ignore[import-untyped]
+
+    try:
+        path.write_bytes(_replaced(path, replacements))
+    except (ProtobufError, ValueError, LookupError, StopIteration) as error:
+        reason = " ".join(str(error).split())
+        raise WriteBackError(f"weights {names} must be replaced, and onnx cannot read the model: {reason}") from error
+
+
+def _replaced(path: Path, replacements: list[tuple[WeightSite, AnyArray]]) -> bytes:
     import onnx
     from onnx import numpy_helper
 
-    if path.stat().st_size + sum(values.nbytes for _, values in replacements) > _LARGEST:
-        names = ", ".join(repr(site.name) for site, _ in replacements[:3])
-        raise WriteBackError(f"weights {names} must be replaced, and a file over 2 GiB cannot be; mark another layer")
     model = onnx.load(str(path), load_external_data=False)
-    taken = set(_names(model.graph))
-    for site, values in replacements:
+    graph = model.graph
+    taken = set(_names(graph))
+    # All nodes are found before any is removed, for they are known by their place.
+    nodes = [[_graph(graph, use.scope.trail or ()).node[use.node] for use in site.uses] for site, _ in replacements]
+    old: list[str] = []
+    new: list[tuple[str, str]] = []
+    for (site, values), users in zip(replacements, nodes, strict=True):
         name = _free(f"{site.name}.marked", taken)
         tensor = numpy_helper.from_array(values, name)
-        model.graph.initializer.append(tensor)
+        graph.initializer.append(tensor)
         if model.ir_version < 4:
             # Before version 4 every initializer had to be an input, too.
-            model.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
-        for use in site.uses:
-            if use.scope.trail is None:
-                raise WriteBackError(
-                    f"weights {site.name!r} are used inside a function ({site.nodes[0]!r}) and cannot be changed"
-                    " in place; inline the model's functions first (onnx.inliner)"
-                )
-            node = _graph(model.graph, use.scope.trail).node[use.node]
-            old = node.input[use.input]
+            graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
+        for use, node in zip(site.uses, users, strict=True):
+            old.append(node.input[use.input])
             node.input[use.input] = name
-            _remove_unused(model.graph, [old])
-        if site.name not in set(_names(model.graph)):
+        new.append((name, site.name))
+    _remove_unused(graph, old)
+    left = set(_names(graph))
+    for name, before in new:
+        if before not in left:
             # The old tensor is gone: keeping its name lets a key that remembers it find the layer again.
-            _rename(model.graph, name, site.name)
-    path.write_bytes(model.SerializeToString())
+            _rename(graph, name, before)
+            left.add(before)
+    return bytes(model.SerializeToString())
 
 
 def _graph(graph: Any, trail: tuple[Step, ...]) -> Any:

@@ -93,7 +93,7 @@ def test_all_of_onnx_own_models() -> None:
 
 
 def test_models_of_onnx_node_tests(tmp_path: Path) -> None:
-    """Operators of all kinds, with their attributes, as onnx generates them: every eighth, and all with graphs inside."""
+    """Operators of all kinds with their attributes, as onnx makes them: every eighth, and all with graphs inside."""
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():

@@ -268,6 +268,34 @@ def test_replacing_leaves_what_others_use(tmp_path: Path) -> None:
     assert sorted(t.name for t in left.initializer) == ["s", "w"]
 
 
+def test_several_weights_are_replaced_at_once(tmp_path: Path) -> None:
+    """Removing what computed the first must not shift the second, nor lose one of two nodes that share weights."""
+    nodes = [
+        node("Neg", "w", "k"), conv("k", out="a", name="one", pads=[1] * 4),
+        node("Neg", "v", "l"), conv("l", "a", "b", name="two", pads=[1] * 4), conv("l", "b", "y", name="three"),
+    ]  # fmt: skip
+    square = weights(8, 8, 3, 3)
+    source = save(model(nodes, [tensor("w", W), tensor("v", square)], **PLAIN), tmp_path / "m.onnx")
+    write_model(source, {"w": NEW, "v": square * 3}, tmp_path / "copy.onnx")
+    found = values_of(tmp_path / "copy.onnx")
+    np.testing.assert_array_equal(found["w"], NEW)
+    np.testing.assert_array_equal(found["v"], square * 3)
+    with open_model(tmp_path / "copy.onnx") as opened:
+        assert [site.nodes for site in opened.sites()] == [("one",), ("two", "three")]
+        assert [n.op_type for n in opened.graph.root.nodes] == ["Conv"] * 3
+
+
+def test_a_model_only_we_can_read_is_not_rewritten(tmp_path: Path) -> None:
+    """A type description is broken, which we never look at and onnx does."""
+    source = save(model([node("Neg", "w", "k"), conv("k")], [tensor("w", W)]), tmp_path / "m.onnx")
+    broken = block(7, block(13, block(2, b"\x0f")))
+    source.write_bytes(source.read_bytes() + broken)
+    np.testing.assert_array_equal(sole(source), -W)
+    with pytest.raises(WriteBackError, match="onnx cannot read the model"):
+        write_model(source, {"w": NEW}, tmp_path / "copy.onnx")
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_replacing_inside_a_subgraph(tmp_path: Path) -> None:
     then = helper.make_graph([node("Mul", "w s", "k"), conv("k", out="t")], "t", [], [info("t")])
     other = helper.make_graph([node("Relu", "x", "e")], "e", [], [info("e")])
