@@ -7,9 +7,11 @@ tried is counted first and corrected for afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onnxmark.arrays import Float32Array
 from onnxmark.errors import CarrierError, ModelError
 from onnxmark.keys import AnyKey, Key
 from onnxmark.model import Model, WeightSite, open_model
@@ -17,6 +19,8 @@ from onnxmark.schemes.evidence import Evidence, Scheme
 from onnxmark.schemes.extraction import ProjectionScheme
 from onnxmark.schemes.projection import Reading
 from onnxmark.verdict import Judgement, Policy, Standing, Verdict, inconclusive, judge, overall
+from onnxmark.views import View, look, norms_before, views_of
+from onnxmark.weights import WeightTensor
 
 Schemes = Callable[[str], Scheme]
 Progress = Callable[[int, int], None]
@@ -25,10 +29,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One reading of one layer with one key.
+    """One reading of one view of one layer with one key.
 
     Args:
         site: The layer.
+        view: How it was looked at.
         reading: How it was read.
         why: Why this layer is a candidate, best reason first.
         evidence: What was read; None where the layer cannot be read.
@@ -36,6 +41,7 @@ class Candidate:
     """
 
     site: WeightSite
+    view: View
     reading: Reading
     why: str
     evidence: Evidence | None = None
@@ -106,12 +112,15 @@ def audit_file(
     policy: Policy | None = None,
     *,
     layer: str | None = None,
+    reference: Path | str | None = None,
     schemes: Schemes = projection_only,
     progress: Progress | None = None,
 ) -> Audit:
-    """Audit the model in a file; see :func:`audit_model`."""
-    with open_model(path) as model:
-        return audit_model(model, keys, policy, layer=layer, schemes=schemes, progress=progress)
+    """Audit the model in a file, perhaps with the file it was before marking; see :func:`audit_model`."""
+    with ExitStack() as stack:
+        model = stack.enter_context(open_model(path))
+        before = None if reference is None else stack.enter_context(open_model(reference))
+        return audit_model(model, keys, policy, layer=layer, reference=before, schemes=schemes, progress=progress)
 
 
 def audit_model(
@@ -120,6 +129,7 @@ def audit_model(
     policy: Policy | None = None,
     *,
     layer: str | None = None,
+    reference: Model | None = None,
     schemes: Schemes = projection_only,
     progress: Progress | None = None,
 ) -> Audit:
@@ -130,20 +140,22 @@ def audit_model(
         keys: One key or more.
         policy: What is asked of a reading; the default is alpha 1e-6 for unregistered keys.
         layer: Read this layer only, by the name of its weights or of its node.
+        reference: The model before it was marked: its filters' norms are restored as one more view.
         schemes: Gives the scheme of a name.
         progress: Told how far the reading is.
 
     Raises:
-        CarrierError: ``layer`` is not in the model.
+        CarrierError: ``layer`` is not in the model, or the reference lacks a key's layer.
         ModelError: The model cannot be listed.
         KeyFileError: A key's parameters make no sense.
     """
     policy = policy or Policy()
     sites = model.sites()
     chosen = sites if layer is None else named_sites(sites, layer)
-    plans = [_plan(key, chosen, schemes(key.scheme)) for key in keys]
+    norms = [norms_before(key, reference) for key in keys]
+    plans = [_plan(model, key, chosen, schemes(key.scheme), before) for key, before in zip(keys, norms, strict=True)]
     n_hypotheses = sum(len(plan) * schemes(key.scheme).signs_tested for key, plan in zip(keys, plans, strict=True))
-    read = _read_all(model, keys, plans, schemes, progress)
+    read = _read_all(model, keys, plans, norms, schemes, progress)
     unknown = tuple(site for site in chosen if not site.shape)
     findings = tuple(
         _finding(key, candidates, unknown, n_hypotheses, policy) for key, candidates in zip(keys, read, strict=True)
@@ -176,13 +188,16 @@ def named_sites(sites: Sequence[WeightSite], layer: str) -> tuple[WeightSite, ..
     raise CarrierError(f"no layer {layer!r} in the model{hint} ('onnxmark inspect' lists them)")
 
 
-def _plan(key: AnyKey, sites: Sequence[WeightSite], scheme: Scheme) -> list[Candidate]:
-    """Every fitting layer and reading, in the order in which the key would expect its carrier."""
+def _plan(
+    model: Model, key: AnyKey, sites: Sequence[WeightSite], scheme: Scheme, norms: Float32Array | None
+) -> list[Candidate]:
+    """Every fitting layer, view and reading, in the order in which the key would expect its carrier."""
     candidates = [
-        Candidate(site, reading, _why(key, site))
+        Candidate(site, view, reading, _why(key, site))
         for site in sites
         if site.shape
         for reading in scheme.readings(key, site.shape)
+        for view in views_of(model, site, norms)
     ]
     return sorted(candidates, key=lambda candidate: _REASONS.index(candidate.why))
 
@@ -202,36 +217,68 @@ def _why(key: AnyKey, site: WeightSite) -> str:
 
 
 def _read_all(
-    model: Model, keys: Sequence[AnyKey], plans: list[list[Candidate]], schemes: Schemes, progress: Progress | None
+    model: Model,
+    keys: Sequence[AnyKey],
+    plans: list[list[Candidate]],
+    norms: list[Float32Array | None],
+    schemes: Schemes,
+    progress: Progress | None,
 ) -> list[tuple[Candidate, ...]]:
     """Fill in the evidence, layer by layer, so that only one layer's weights are in memory."""
-    sites = {candidate.site.name: candidate.site for plan in plans for candidate in plan}
-    evidence: dict[tuple[int, int], Evidence | str] = {}
-    for count, site in enumerate(sites.values()):
+    jobs: dict[str, list[tuple[int, int]]] = {}
+    for number, plan in enumerate(plans):
+        for index, candidate in enumerate(plan):
+            jobs.setdefault(candidate.site.name, []).append((number, index))
+    done = [list(plan) for plan in plans]
+    for count, places in enumerate(jobs.values()):
         if progress is not None:
-            progress(count, len(sites))
-        try:
-            weights = model.read(site)
-        except ModelError as error:
-            weights, problem = None, str(error)
-        for key_index, (key, plan) in enumerate(zip(keys, plans, strict=True)):
-            for index, candidate in enumerate(plan):
-                if candidate.site.name == site.name:
-                    evidence[key_index, index] = (
-                        problem if weights is None else schemes(key.scheme).extract(key, weights, candidate.reading)
-                    )
+            progress(count, len(jobs))
+        first = plans[places[0][0]][places[0][1]]
+        weights = _weights(model, first.site)
+        for number, index in places:
+            key = keys[number]
+            done[number][index] = _read(model, key, plans[number][index], weights, norms[number], schemes(key.scheme))
     if progress is not None:
-        progress(len(sites), len(sites))
-    return [
-        tuple(_with(candidate, evidence[key_index, index]) for index, candidate in enumerate(plan))
-        for key_index, plan in enumerate(plans)
-    ]
+        progress(len(jobs), len(jobs))
+    return [tuple(plan) for plan in done]
 
 
-def _with(candidate: Candidate, evidence: Evidence | str) -> Candidate:
-    if isinstance(evidence, str):
-        return Candidate(candidate.site, candidate.reading, candidate.why, problem=evidence)
-    return Candidate(candidate.site, candidate.reading, candidate.why, evidence=evidence)
+def _weights(model: Model, site: WeightSite) -> WeightTensor | str:
+    """The weights, or why they cannot be read."""
+    try:
+        return model.read(site)
+    except ModelError as error:
+        return str(error)
+
+
+def _read(
+    model: Model,
+    key: AnyKey,
+    candidate: Candidate,
+    weights: WeightTensor | str,
+    norms: Float32Array | None,
+    scheme: Scheme,
+) -> Candidate:
+    if isinstance(weights, str):
+        return replace(candidate, problem=weights)
+    try:
+        seen = look(model, candidate.site, candidate.view, weights, norms)
+    except ModelError as error:
+        return replace(candidate, problem=str(error))
+    return replace(candidate, evidence=scheme.extract(key, seen, candidate.reading))
+
+
+def seen_weights(model: Model, finding: Finding, reference: Model | None = None) -> WeightTensor:
+    """The weights behind a finding, as they were looked at.
+
+    Raises:
+        CarrierError: The finding has no carrier.
+        ModelError: The weights cannot be read.
+    """
+    if finding.best is None:
+        raise CarrierError("the finding has no carrier")
+    norms = norms_before(finding.key, reference)
+    return look(model, finding.best.site, finding.best.view, model.read(finding.best.site), norms)
 
 
 def _finding(
@@ -264,7 +311,10 @@ def _finding(
         return Finding(key, standing, judgement, best, candidates)
     # Without a match, show the layer the key expects, not whichever came nearest by chance.
     best, judgement = conclusive[0]
-    if doubts:
+    if all(candidate.reading.resized for candidate, _ in conclusive):
+        # Kernels of another size are tried for the sake of enlarged ones; that they do not match says little.
+        judgement = inconclusive("no layer has the key's shape, and kernels of other sizes do not match", n_hypotheses)
+    elif doubts:
         # A layer that cannot be read may be the very carrier: "no match" would claim too much.
         judgement = inconclusive(f"a layer that may be the carrier cannot be read: {doubts[0]}", n_hypotheses)
     return Finding(key, standing, judgement, best, candidates)

@@ -101,7 +101,7 @@ def _target(model: Model, key: AnyKey, layer: str | None) -> tuple[WeightSite, R
     """The one layer to mark: unlike an audit, embedding must not guess."""
     scheme = ProjectionScheme()
     sites = model.sites() if layer is None else named_sites(model.sites(), layer)
-    fitting = [(site, reading) for site in sites for reading in scheme.readings(key, site.shape)]
+    fitting = [(site, reading) for site in sites for reading in scheme.readings(key, site.shape) if not reading.resized]
     if not fitting:
         wanted = key.carrier.shape if isinstance(key, Key) else key.matrix.shape
         raise CarrierError(f"no layer fits the key (made for {'x'.join(map(str, wanted))}); make a key for this model")

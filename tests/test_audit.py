@@ -125,10 +125,10 @@ def test_a_carrier_in_missing_external_data_is_inconclusive(marked, key, tmp_pat
 
 
 def test_no_layer_of_the_shape_is_inconclusive(host):
-    key = make_key(Carrier((16, 8, 5, 5)), np.zeros(64, np.uint8))
+    key = make_key(Carrier((16, 9, 3, 3)), np.zeros(64, np.uint8))
     finding = only(audit_file(host, [key]))
     assert finding.verdict is Verdict.INCONCLUSIVE
-    assert "no layer fits the key (made for 16x8x5x5)" in finding.judgement.reason
+    assert "no layer fits the key (made for 16x9x3x3)" in finding.judgement.reason
 
 
 def test_mean_keys_survive_the_removal_of_filters(host, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +36,9 @@ def audit(
         Path | None, typer.Option("--message", help="Bits of a foreign key: .npy of 0 and 1, any shape.")
     ] = None,
     layer: Annotated[str | None, typer.Option("--layer", help="Read this layer only (weights or node name).")] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="The model before it was marked: restores its filters' norms.")
+    ] = None,
     alpha: Annotated[float, typer.Option("--alpha", help="False-positive rate asked for, after correction.")] = 1e-6,
     registered: Annotated[
         bool, typer.Option("--registered", help="You vouch that the keys were time-stamped before the model appeared.")
@@ -74,7 +78,7 @@ def audit(
     policy = Policy(alpha=alpha, registered=registered)
     document: Document
     try:
-        result, trials = _audit(model, loaded, policy, layer, attacks, seed, quiet=no_progress)
+        result, trials = _audit(model, loaded, policy, layer, reference, attacks, seed, quiet=no_progress)
         document, code = audit_document(result, trials), _exit_code(result)
     except ModelUnavailable:
         raise
@@ -112,24 +116,34 @@ def _load(paths: Iterable[Path], message: Path | None) -> list[AnyKey]:
 
 
 def _audit(
-    path: Path, keys: list[AnyKey], policy: Policy, layer: str | None, attacks: AttackSet, seed: int, *, quiet: bool
+    path: Path,
+    keys: list[AnyKey],
+    policy: Policy,
+    layer: str | None,
+    reference: Path | None,
+    attacks: AttackSet,
+    seed: int,
+    *,
+    quiet: bool,
 ) -> tuple[Audit, dict[int, tuple[Trial, ...]]]:
-    from onnxmark.audit import audit_model
+    from onnxmark.audit import audit_model, seen_weights
     from onnxmark.model import open_model
     from onnxmark.plugins import scheme
     from onnxmark.verdict import Verdict
 
     trials = {}
-    with open_model(path) as model:
+    with ExitStack() as stack:
+        model = stack.enter_context(open_model(path))
+        before = None if reference is None else stack.enter_context(open_model(reference))
         with progress("reading layers", quiet=quiet) as report:
-            result = audit_model(model, keys, policy, layer=layer, schemes=scheme, progress=report)
+            result = audit_model(model, keys, policy, layer=layer, reference=before, schemes=scheme, progress=report)
         if attacks is AttackSet.QUICK:
             from onnxmark.attacks import QUICK
             from onnxmark.robustness import sweep
 
             for index, finding in enumerate(result.findings):
                 if finding.verdict is Verdict.MATCH and finding.best is not None:
-                    weights = model.read(finding.best.site)
+                    weights = seen_weights(model, finding, before)
                     with progress("simulating attacks", quiet=quiet) as report:
                         trials[index] = sweep(
                             finding, weights, QUICK, policy, seed=seed, schemes=scheme, progress=report

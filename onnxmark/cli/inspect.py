@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onnxmark.cli.exits import ExitCode
-from onnxmark.cli.output import Format, emit, parse_outputs, remark
+from onnxmark.cli.output import Format, emit, parse_outputs, progress, remark
 from onnxmark.errors import ModelError, ModelUnavailable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from onnxmark.model import Model, WeightSite
 
 
 def inspect(
@@ -20,19 +22,27 @@ def inspect(
     bits: Annotated[
         int, typer.Option("--bits", min=1, max=65536, help="Message length the capacity is judged for.")
     ] = 256,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="Do not read the weights: names, shapes and storage only, at once.")
+    ] = False,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
     output: Annotated[list[str] | None, typer.Option("-o", "--output", help="Also write FMT=PATH; repeatable.")] = None,
 ) -> None:
-    """List the layers that can carry a mark: operator, shape, how the weights are stored, and their capacity.
+    """List the layers that can carry a mark: operator, shape, how the weights are stored and look, and their capacity.
+
+    BN says whether batch normalisation is folded into the weights; the evidence is in the JSON. "shared" is 1 where filters
+    are independent and larger where they share a shift: an indicator, never a verdict.
 
     Examples:
 
       onnxmark inspect model.onnx
 
       onnxmark inspect *.onnx --bits 128 --format json
+
+      onnxmark inspect huge.onnx --list
     """
     outputs = parse_outputs(output or [])
-    entries = [_entry(path, bits) for path in models]
+    entries = [_entry(path, bits, list_only) for path in models]
     failed = [entry for entry in entries if entry["problem"] is not None]
     status = "complete" if not failed else "failed" if len(failed) == len(entries) else "partial"
     document = {"schema": "onnxmark/inspect/v1", "status": status, "bits": bits, "models": entries}
@@ -41,22 +51,17 @@ def inspect(
     raise typer.Exit(ExitCode.INCONCLUSIVE if failed else ExitCode.DONE)
 
 
-def _entry(path: Path, bits: int) -> dict[str, Any]:
-    from onnxmark.embedding import capacity
+def _entry(path: Path, bits: int, list_only: bool) -> dict[str, Any]:
     from onnxmark.model import open_model
-    from onnxmark.report.document import capacity_document, site_document
-    from onnxmark.schemes.carriers import default_kind
 
     try:
-        with open_model(path) as model:
-            layers = [
-                {
-                    **site_document(site),
-                    "carrier": default_kind(site.shape),
-                    "capacity": capacity_document(capacity(site.shape, bits, default_kind(site.shape))),
-                }
-                for site in model.sites()
-            ]
+        with open_model(path) as model, progress("reading layers", quiet=list_only) as report:
+            sites = model.sites()
+            layers = []
+            for count, site in enumerate(sites):
+                if report is not None:
+                    report(count, len(sites))
+                layers.append(_layer(model, site, bits, list_only))
             facts = {"bytes": model.size, "producer": model.producer, "opset": model.opset}
     except ModelUnavailable:
         raise
@@ -64,6 +69,29 @@ def _entry(path: Path, bits: int) -> dict[str, Any]:
         remark(f"onnxmark: inconclusive: {error}")
         return {"path": str(path), "problem": str(error), "layers": []}
     return {"path": str(path), "problem": None, **facts, "layers": layers}
+
+
+def _layer(model: Model, site: WeightSite, bits: int, list_only: bool) -> dict[str, Any]:
+    from onnxmark.embedding import capacity
+    from onnxmark.model.profile import profile
+    from onnxmark.report.document import capacity_document, folding_document, profile_document, site_document
+    from onnxmark.schemes.carriers import default_kind
+
+    document = site_document(site)
+    room = capacity(site.shape, bits, default_kind(site.shape)) if site.shape else None
+    looks = None
+    if not list_only and site.problem is None:
+        try:
+            looks = profile_document(profile(model.read(site).values))
+        except ModelError as error:
+            document["problem"] = str(error)
+    return {
+        **document,
+        "folding": folding_document(model.folding(site)),
+        "profile": looks,
+        "carrier": None if room is None else default_kind(site.shape),
+        "capacity": None if room is None else capacity_document(room),
+    }
 
 
 def _print(document: dict[str, Any], console: Console) -> None:

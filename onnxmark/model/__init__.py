@@ -10,8 +10,9 @@ Reading stands on a walk of the protobuf wire format and imports neither onnx no
 
 from __future__ import annotations
 
+from onnxmark.model.folding import Folding, FoldingState
 from onnxmark.model.locate import WeightSite
 from onnxmark.model.opened import Model, open_model
 from onnxmark.model.write import write_model
 
-__all__ = ["Model", "WeightSite", "open_model", "write_model"]
+__all__ = ["Folding", "FoldingState", "Model", "WeightSite", "open_model", "write_model"]

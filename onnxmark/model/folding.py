@@ -53,6 +53,8 @@ class Folding:
 
 _RULE_KEY: Final = "pkg.onnxscript.rewriter.rule_name"
 _FOLDING_RULE: Final = "FuseBatchNorm"
+_SIGNATURE_KEY: Final = "pkg.torch.export.ExportedProgram.graph_signature"
+_SIGNED_BATCH_NORM: Final = "running_var"
 _NAMES: Final = (
     (re.compile(r"^ConvBnFusion_W_"), "ONNX Runtime names folded weights ConvBnFusion_W_…"),
     (re.compile(r"^onnx::Conv_\d+$"), "the TorchScript exporter names folded weights onnx::Conv_N"),
@@ -84,9 +86,17 @@ def folding_of(site: WeightSite, planner: Planner) -> Folding | None:
         return Folding(FoldingState.FOLDED, (f"node metadata {_RULE_KEY} = {rules}", *named))
     if named:
         return Folding(FoldingState.PROBABLY_FOLDED, tuple(named))
+    if biased and _SIGNED_BATCH_NORM in _signature(scope):
+        words = f"a bias, no normalisation after it, and {_SIGNATURE_KEY} still lists running variances"
+        return Folding(FoldingState.PROBABLY_FOLDED, (words,))
     if biased:
         return Folding(FoldingState.POSSIBLY_FOLDED, ("a bias and no normalisation after it",))
     return Folding(FoldingState.NONE, ("no bias and no normalisation after it",))
+
+
+def _signature(scope: Scope) -> str:
+    """What PyTorch's exporter wrote of the program the graph came from."""
+    return scope.view.decoder.metadata(scope.body.graph.metadata).get(_SIGNATURE_KEY, "")
 
 
 def _batch_norm_after(scope: Scope, node: Node) -> int | None:
@@ -114,4 +124,6 @@ def _folded(weights: Expression, scope: Scope, node: Node, planner: Planner) -> 
     scale = interner.apply("batch norm scale", arguments, (), filters, float32)
     column = interner.apply("reshape", (scale,), (), (*filters, *(1 for _ in weights.shape[1:])), float32)
     floats = interner.apply("cast", (weights,), (1,), weights.shape, float32)
-    return interner.apply("multiply", (floats, column), (), weights.shape, float32, words="BatchNormalization folded in")
+    return interner.apply(
+        "multiply", (floats, column), (), weights.shape, float32, words="BatchNormalization folded in"
+    )

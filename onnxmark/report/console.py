@@ -74,7 +74,8 @@ def _facts(finding: Document, policy: Document) -> RenderableType:
         grid.add_row("carrier", Text(f"{plain(carrier['name'])}  ({plain(carrier['op'])} {shape})"))
         tried = len(finding["candidates"])
         chosen = f"{carrier['why']}; {tried} candidate reading{'s' if tried != 1 else ''} tried"
-        grid.add_row("read as", Text(f"{carrier['kind']}  ({chosen})"))
+        view = "" if carrier["view"] == "as stored" else f", {carrier['view']}"
+        grid.add_row("read as", Text(f"{carrier['reading']}{view}  ({chosen})"))
         grid.add_row("stored as", Text(plain(carrier["stored"], 300)))
     if finding["tests"]:
         grid.add_row("bits", Text(_bits(finding)))

@@ -5,10 +5,10 @@ The same audit gives the same document, byte for byte. It carries a key's commit
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +18,8 @@ from onnxmark.audit import Audit, Candidate, Finding
 from onnxmark.embedding import Capacity
 from onnxmark.keys import AnyKey, Key
 from onnxmark.marking import Marking
-from onnxmark.model import WeightSite
+from onnxmark.model import Folding, WeightSite
+from onnxmark.model.profile import WeightProfile
 from onnxmark.robustness import Trial
 from onnxmark.schemes.evidence import Evidence
 from onnxmark.statistics import LOG10_2
@@ -167,6 +168,16 @@ def _margins(evidence: Evidence) -> Document:
     }
 
 
+def folding_document(folding: Folding | None) -> Document | None:
+    """Whether batch normalisation is folded, as data; None for layers that are no convolutions."""
+    return None if folding is None else {"state": str(folding.state), "evidence": list(folding.evidence)}
+
+
+def profile_document(profile: WeightProfile) -> Document:
+    """What a layer's weights look like, as data."""
+    return {name: finite(value) if isinstance(value, float) else value for name, value in asdict(profile).items()}
+
+
 def capacity_document(capacity: Capacity) -> Document:
     """What a layer offers to a message, as data."""
     return {
@@ -196,12 +207,18 @@ def marking_document(marking: Marking, output: str) -> Document:
         "n_bits": marking.evidence.n_bits,
         "n_errors": marking.evidence.n_errors,
         "log10_p_value": marking.evidence.log10_p,
-        "fidelity": None if fidelity is None else dataclasses.asdict(fidelity),
+        "fidelity": None if fidelity is None else asdict(fidelity),
     }
 
 
 def _carrier(candidate: Candidate) -> Document:
-    return {**site_document(candidate.site), "kind": candidate.reading.kind, "why": candidate.why}
+    return {
+        **site_document(candidate.site),
+        "kind": candidate.reading.kind,
+        "reading": candidate.reading.label,
+        "view": str(candidate.view),
+        "why": candidate.why,
+    }
 
 
 def site_document(site: WeightSite) -> Document:
@@ -223,6 +240,7 @@ def _candidate(candidate: Candidate) -> Document:
     return {
         "name": candidate.site.name,
         "reading": candidate.reading.label,
+        "view": str(candidate.view),
         "why": candidate.why,
         "bit_error_rate": None if evidence is None else evidence.bit_error_rate,
         "log10_p": None if evidence is None else finite(evidence.log10_p),

@@ -83,29 +83,42 @@ def _fidelity(fidelity: Document | None) -> list[str]:
     return lines
 
 
+_COLUMNS: Final = (
+    ("#", True, True),
+    ("weights", False, False),
+    ("op", False, True),
+    ("shape", False, True),
+    ("stored as", False, False),
+    ("BN", False, False),
+    ("zeros", True, True),
+    ("shared", True, True),
+)
+
+
 def _layer_table(layers: list[Document], bits: int) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
-    for name, options in (
-        ("#", {"justify": "right"}),
-        ("weights", {"overflow": "fold"}),
-        ("op", {}),
-        ("shape", {"no_wrap": True}),
-        ("stored as", {"overflow": "fold"}),
-        (f"room for {bits} bits", {"no_wrap": True}),
-    ):
-        table.add_column(name, **options)
+    table = Table(box=None, padding=(0, 1, 0, 1), header_style="dim")
+    for name, right, whole in (*_COLUMNS, (f"room for {bits} bits", False, True)):
+        table.add_column(name, justify="right" if right else "left", no_wrap=whole, overflow="fold")
     for layer in layers:
-        problem = layer["problem"]
-        stored = plain(layer["stored"], 200) if problem is None else f"cannot be read: {plain(problem, 200)}"
-        table.add_row(
-            str(layer["position"]),
-            Text(plain(layer["name"], 60)),
-            Text(plain(layer["op"], 30)),
-            _shape(layer["shape"]),
-            Text(stored, style="" if problem is None else "yellow"),
-            _capacity(layer["capacity"]) if problem is None else Text("–"),
-        )
+        table.add_row(*_layer_row(layer))
     return table
+
+
+def _layer_row(layer: Document) -> tuple[str | Text, ...]:
+    problem, looks, folding = layer["problem"], layer["profile"], layer["folding"]
+    stored = plain(layer["stored"], 200) if problem is None else f"cannot be read: {plain(problem, 200)}"
+    ratio = None if looks is None else looks["mean_filter_ratio"]
+    return (
+        str(layer["position"]),
+        Text(plain(layer["name"], 60)),
+        Text(plain(layer["op"], 30)),
+        _shape(layer["shape"]) or "?",
+        Text(stored, style="" if problem is None else "yellow"),
+        "" if folding is None else folding["state"],
+        "" if looks is None else f"{looks['sparsity']:.0%}",
+        "" if ratio is None else f"{ratio:.2f}",
+        _capacity(layer["capacity"]) if problem is None else Text("–"),
+    )
 
 
 def _layer_summary(layers: list[Document], bits: int) -> Text:

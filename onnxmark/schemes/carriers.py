@@ -28,6 +28,8 @@ FOLD: Final = "fold:"
 FULL_LIMIT: Final = 2**18
 """Above this many weights, ``full`` becomes ``fold:65536``: the matrix would outgrow memory and training steps."""
 DEFAULT_BUCKETS: Final = 2**16
+MAX_RINGS: Final = 2
+"""How many rings of elements a kernel may have gained or lost around it and still be read."""
 
 Shape = tuple[int, ...]
 
@@ -220,9 +222,30 @@ def vector_size(kind: str, shape: Shape) -> int:
     return _n_buckets(kind)
 
 
-def fits(kind: str, recorded: Shape, shape: Shape) -> bool:
-    """Whether a layer of ``shape`` can be read by a key made for ``recorded``: mean folds ignore the filter count."""
-    return shape[1:] == recorded[1:] if kind in (MEAN_IHW, MEAN_HWI) else shape == recorded
+def fitting_shape(kind: str, recorded: Shape, shape: Shape) -> Shape | None:
+    """The shape in which a key made for ``recorded`` can read a layer of ``shape``; None where it cannot.
+
+    Mean folds ignore the number of filters. A kernel that was enlarged by rings of zeros, or whose outer rings were cut,
+    is read at the size the key knows.
+    """
+    filters = shape[0] if kind in (MEAN_IHW, MEAN_HWI) else recorded[0]
+    if len(shape) != len(recorded) or shape[:2] != (filters, recorded[1]):
+        return None
+    rings = {now - then for now, then in zip(shape[2:], recorded[2:], strict=True)}
+    if rings <= {0} or (len(rings) == 1 and abs(ring := rings.pop()) <= 2 * MAX_RINGS and ring % 2 == 0):
+        return (filters, *recorded[1:])
+    return None
+
+
+def fit_kernel(values: Float32Array, shape: Shape) -> Float32Array:
+    """A kernel cut, or padded with zeros, around its centre to the spatial sizes of ``shape``."""
+    for axis in range(2, values.ndim):
+        rings = (values.shape[axis] - shape[axis]) // 2
+        if rings > 0:
+            values = values.take(range(rings, values.shape[axis] - rings), axis=axis)
+        elif rings < 0:
+            values = np.pad(values, [(-rings, -rings) if index == axis else (0, 0) for index in range(values.ndim)])
+    return values
 
 
 def carrier_map(kind: str, shape: Shape, master: Callable[[], Secret]) -> CarrierMap:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxmark.arrays import BitArray, Float32Array, Float64Array
 from onnxmark.keys import AnyKey, Key
-from onnxmark.schemes.carriers import fits
+from onnxmark.schemes.carriers import fit_kernel, fitting_shape
 from onnxmark.schemes.evidence import Evidence, Test, no_evidence
 from onnxmark.schemes.nulls import foreign_null
 from onnxmark.schemes.projection import (
@@ -37,11 +37,13 @@ class ProjectionScheme:
             return foreign_readings(key, shape)
         check_parameters(key)
         kind = str(key.parameters["carrier"])
-        return (Reading(kind, shape),) if fits(kind, key.carrier.shape, shape) else ()
+        fitting = fitting_shape(kind, key.carrier.shape, shape)
+        return () if fitting is None else (Reading(kind, fitting, resized=fitting != shape),)
 
     def extract(self, key: AnyKey, weights: WeightTensor, reading: Reading) -> Evidence:
         """See :class:`onnxmark.schemes.evidence.Scheme`."""
-        return read_message(_projection(key, reading), weights, fair=isinstance(key, Key))
+        fitted = weights.with_values(fit_kernel(weights.values, reading.shape)) if reading.resized else weights
+        return read_message(_projection(key, reading), fitted, fair=isinstance(key, Key))
 
 
 @lru_cache(maxsize=_KEPT_PROJECTIONS)

@@ -113,18 +113,25 @@ class Reading:
 
     Args:
         kind: Kind of carrier.
-        shape: Canonical shape of the layer.
+        shape: Canonical shape the rows read; a kernel of another size is cut or padded to it.
         transposed: For a foreign matrix, whether its file holds one row a *weight* (M x T, the original code's order).
+        resized: Whether the kernel in the file has another size.
     """
 
     kind: str
     shape: tuple[int, ...]
     transposed: bool = False
+    resized: bool = False
 
     @property
     def label(self) -> str:
         """The reading in words."""
-        return f"{self.kind}, key stored M x T" if self.transposed else self.kind
+        words = [self.kind]
+        if self.transposed:
+            words.append("key stored M x T")
+        if self.resized:
+            words.append(f"kernel brought to {'x'.join(map(str, self.shape[2:]))}")
+        return ", ".join(words)
 
 
 def required_entries(generator: str, n_bits: int) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxmark.errors import KeyFileError
-from onnxmark.schemes.carriers import carrier_map, default_kind, fits, vector_size
+from onnxmark.schemes.carriers import carrier_map, default_kind, fit_kernel, fitting_shape, vector_size
 from onnxmark.schemes.extraction import ProjectionScheme
 from onnxmark.schemes.projection import GENERATORS, Reading, foreign_readings, own_projection, projection_of
 from tests.schemes.layers import SHAPE, foreign_key, layer, own_key
@@ -118,9 +118,25 @@ def test_keys_that_make_no_sense_are_refused(key, words):
 
 
 def test_mean_keys_fit_pruned_layers_and_full_keys_do_not():
-    assert fits("mean-ihw", (64, 8, 3, 3), (50, 8, 3, 3))
-    assert not fits("full", (64, 8, 3, 3), (50, 8, 3, 3))
-    assert not fits("mean-ihw", (64, 8, 3, 3), (64, 9, 3, 3))
+    assert fitting_shape("mean-ihw", (64, 8, 3, 3), (50, 8, 3, 3)) == (50, 8, 3, 3)
+    assert fitting_shape("full", (64, 8, 3, 3), (50, 8, 3, 3)) is None
+    assert fitting_shape("mean-ihw", (64, 8, 3, 3), (64, 9, 3, 3)) is None
+
+
+@pytest.mark.parametrize(
+    ("now", "fits"),
+    [((5, 5), True), ((7, 7), True), ((1, 1), True), ((4, 4), False), ((5, 3), False), ((9, 9), False), ((3,), False)],
+)
+def test_kernels_with_rings_more_or_less_fit(now, fits):
+    assert (fitting_shape("full", SHAPE, (16, 8, *now)) == SHAPE) is fits
+
+
+def test_rings_of_zeros_come_off_again():
+    values = layer().values
+    larger = np.pad(values, [(0, 0), (0, 0), (2, 2), (2, 2)])
+    np.testing.assert_array_equal(fit_kernel(larger, SHAPE), values)
+    np.testing.assert_array_equal(fit_kernel(values, (16, 8, 1, 1)), values[:, :, 1:2, 1:2])
+    np.testing.assert_array_equal(fit_kernel(fit_kernel(values, (16, 8, 1, 1)), SHAPE)[:, :, 1, 1], values[:, :, 1, 1])
 
 
 def test_default_carrier_by_size():
