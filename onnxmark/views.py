@@ -1,8 +1,8 @@
 """The same layer as it may have been when it was marked: views that an audit tries beside the weights as stored.
 
-Folding batch normalisation multiplies every filter by a positive number. Where the normalisation is still in the file, the
-folded weights are a second view; where the key or the owner remembers the filters' norms from before marking, restoring
-them is a third, which undoes any positive rescaling of filters. Each view tried counts as a hypothesis. Norms from the
+Folding batch normalisation multiplies every filter by a positive number. Where the normalisation is still in the file,
+the folded weights are a second view; where the key or the owner remembers the filters' norms from before marking,
+restoring them is a third, which undoes any positive rescaling of filters. Each view tried counts as a hypothesis. Norms from the
 past say nothing of the message, so a view cannot manufacture evidence.
 """
 

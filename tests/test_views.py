@@ -1,4 +1,4 @@
-"""Views: a mark that folding or rescaling hid comes back, every view is counted, and none makes evidence on strangers."""
+"""Views: a mark that folding or rescaling hid comes back, each is counted, and none makes evidence on strangers."""
 
 import numpy as np
 import onnx

@@ -30,8 +30,8 @@ def inspect(
 ) -> None:
     """List the layers that can carry a mark: operator, shape, how the weights are stored and look, and their capacity.
 
-    BN says whether batch normalisation is folded into the weights; the evidence is in the JSON. "shared" is 1 where filters
-    are independent and larger where they share a shift: an indicator, never a verdict.
+    BN says whether batch normalisation is folded into the weights; the evidence is in the JSON. "shared" is 1 where
+    filters are independent and larger where they share a shift: an indicator, never a verdict.
 
     Examples:
 

@@ -9,10 +9,17 @@ from __future__ import annotations
 HEAD = 512
 """Bytes needed to recognise a format."""
 
+_FROM_ORT = (
+    'python -c "import onnxruntime as o; s = o.SessionOptions(); '
+    "s.graph_optimization_level = o.GraphOptimizationLevel.ORT_DISABLE_ALL; "
+    "s.optimized_model_filepath = 'model.onnx'; s.add_session_config_entry('session.save_model_format', 'ONNX'); "
+    "o.InferenceSession('model.ort', s)\""
+)
+
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the model itself", "run: git lfs pull"),
     (4, b"TFL3", "a TensorFlow Lite model", "convert it first: onnxmark convert"),
-    (4, b"ORTM", "an ONNX Runtime flatbuffer (.ort)", "save it as ONNX with ONNX Runtime first"),
+    (4, b"ORTM", "an ONNX Runtime flatbuffer (.ort)", f"convert it first: {_FROM_ORT}"),
     (0, b"PK\x03\x04", "a zip archive (PyTorch checkpoint, Keras model or NumPy archive)", "export it to ONNX first"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras weights)", "export it to ONNX first"),
     (0, b"GGUF", "a GGUF model", "export the original model to ONNX"),

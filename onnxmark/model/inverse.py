@@ -49,13 +49,16 @@ def native_values(plan: Expression, native: Expression, values: AnyArray, payloa
     """``values`` from canonical order to the order the node wants them in, in the type it wants.
 
     Raises:
-        NotInvertible: The node wants no floats.
+        NotInvertible: The node wants codes of a type that has no values of its own.
     """
-    for step in chain(plan):
-        if step is native:
-            break
+    steps = chain(plan)
+    if native not in steps:
+        raise NotInvertible(f"the model quantises them itself, to {native.dtype.name}")
+    for step in steps[: steps.index(native)]:
         assert isinstance(step, Apply)
         values = _undo(step, values, payloads)
+    if native.dtype.kind in "iu" and native.dtype.bits >= 8 and values.dtype == native.dtype.numpy:
+        return values
     if native.dtype.kind != "f":
         raise NotInvertible(f"the node takes {native.dtype.name}")
     with np.errstate(all="ignore"):
@@ -64,6 +67,8 @@ def native_values(plan: Expression, native: Expression, values: AnyArray, payloa
 
 def _undo(step: Apply, values: AnyArray, payloads: Payloads) -> AnyArray:
     source = step.arguments[0]
+    if step.step == "identity":
+        return values
     if step.step == "reshape":
         return values.reshape(source.shape)
     if step.step == "transpose":
@@ -82,4 +87,13 @@ def _undo(step: Apply, values: AnyArray, payloads: Payloads) -> AnyArray:
         codes = Apply("quantize", (), (*step.parameters, 1), source.shape, source.dtype)
         with np.errstate(all="ignore"):
             return quantize(codes, values, scale, zero)
+    if step.step == "crop":
+        whole = evaluate(source, payloads).copy()
+        whole[tuple(slice(size) for size in step.shape)] = values
+        return whole
+    if step.step == "unpack":
+        (bits,) = step.parameters
+        assert isinstance(bits, int)
+        packed = values.reshape(-1, 8 // bits) << np.arange(8 // bits, dtype=np.uint8) * bits
+        return np.asarray(np.bitwise_or.reduce(packed, axis=1).reshape(source.shape))
     raise NotInvertible(f"the file computes them with {step.words or step.step}")

@@ -1,18 +1,18 @@
 """Which tensors of a model are host weights, and through which chain a layer reaches them: a listing without payloads.
 
 Names say nothing (exporters and optimisers rename, fold, transpose and quantise), so a site is defined by use: the
-constant that a layer's weight input evaluates to. The table of layer operators is the one place to add another.
+constant that a layer's weight input evaluates to. Which operators have one is :mod:`onnxmark.model.layers`' business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from math import prod
+from dataclasses import dataclass, field, replace
 
 from onnxmark.errors import ModelError, ModelLimitError
-from onnxmark.model.expression import Apply, Expression, Interner, Leaf, census, chain
+from onnxmark.model.expression import Apply, Expression, Leaf, census, chain
 from onnxmark.model.graph import GraphView
+from onnxmark.model.hosts import Host, Unfit
+from onnxmark.model.layers import layer_of, readings
 from onnxmark.model.limits import MAX_ITEMS
 from onnxmark.model.payload import Payloads
 from onnxmark.model.plan import Obstacle, Planner
@@ -64,10 +64,6 @@ class WeightSite:
     error: ModelError | None = field(default=None, repr=False, compare=False)
 
 
-class _Unfit(Exception):
-    """Why a constant cannot be the weights of a layer; never leaves this module."""
-
-
 @dataclass(slots=True)
 class _Draft:
     name: str
@@ -76,6 +72,7 @@ class _Draft:
     uses: list[Use]
     plan: Expression | None = None
     native: Expression | None = None
+    label: str = ""
     problem: str | None = None
     error: ModelError | None = None
 
@@ -88,19 +85,18 @@ def locate(view: GraphView, planner: Planner, payloads: Payloads) -> tuple[Weigh
         MalformedModel: A node of interest is damaged.
     """
     drafts: dict[tuple[object, ...], _Draft] = {}
+    block_sizes: dict[int, tuple[int, ...]] = {}
     for scope, index in view.walk(is_layer):
-        draft = _draft(scope, index, planner)
-        if draft is None:
-            continue
-        shared = (id(draft.plan), draft.op, draft.group) if draft.plan is not None else (id(draft),)
-        known = drafts.setdefault(shared, draft)
-        if known is not draft:
-            known.uses.extend(draft.uses)
+        for draft in _drafts(scope, index, planner, block_sizes):
+            shared = (id(draft.plan), draft.op, draft.group) if draft.plan is not None else (id(draft),)
+            known = drafts.setdefault(shared, draft)
+            if known is not draft:
+                known.uses.extend(draft.uses)
     steps = 0
     for draft in drafts.values():
         if draft.native is None:
             continue
-        found, size = census(draft.native)
+        found, size = census(draft.plan or draft.native)
         steps += size
         # Layers strung along one long chain would make every later walk, and every reading, quadratic.
         if steps > MAX_ITEMS:
@@ -113,39 +109,37 @@ def locate(view: GraphView, planner: Planner, payloads: Payloads) -> tuple[Weigh
 
 def is_layer(node: Node) -> bool:
     """Whether ``node`` is of an operator that has host weights."""
-    return (node.domain, node.op_type) in _LAYERS
+    return layer_of(node) is not None
 
 
-def _draft(scope: Scope, index: int, planner: Planner) -> _Draft | None:
+def _drafts(scope: Scope, index: int, planner: Planner, block_sizes: dict[int, tuple[int, ...]]) -> list[_Draft]:
+    """The weights of a node, once for every way to read them."""
     node = scope.nodes[index]
-    layer = _LAYERS[(node.domain, node.op_type)]
+    layer = layer_of(node)
+    assert layer is not None
     attributes = scope.attributes(node)
-    group = attributes["group"].integer if "group" in attributes else 1
     last: Obstacle | None = None
     for place in layer.inputs:
-        name = node.inputs[place] if place < len(node.inputs) else ""
-        outcome = planner.plan(scope, name)
+        outcome = planner.plan(scope, node.inputs[place] if place < len(node.inputs) else "")
         if isinstance(outcome, Obstacle):
             last = last if last is not None and not last.dynamic else outcome
             continue
         if layer.dense and len(outcome.shape) < 2:
-            return None
-        draft = _Draft(scope.node_path(index), node.op_type, group, [Use(scope, index, place)], native=outcome)
+            return []
+        host = Host(scope, index, place, outcome, attributes, planner, block_sizes)
+        draft = _Draft(scope.node_path(index), node.op_type, host.group, [Use(scope, index, place)], native=outcome)
         try:
-            flip = bool(attributes["transB"].integer) if "transB" in attributes else False
-            draft.plan = layer.canonical(
-                planner.interner, outcome, group, flip if node.op_type == "Gemm" else place == 0
-            )
-        except _Unfit as why:
-            draft.problem = str(why)
-        return draft
+            found = readings(layer, host)
+        except Unfit as why:
+            return [replace(draft, problem=str(why))]
+        return [replace(draft, plan=plan, label=label, uses=list(draft.uses)) for label, plan in found]
     if layer.dense and (last is None or last.dynamic):
-        return None
+        return []
     reason = last.reason if last is not None else "the node has no weight input"
-    name = node.inputs[layer.inputs[0]] if layer.inputs[0] < len(node.inputs) else ""
-    return _Draft(
-        name or scope.node_path(index), node.op_type, group, [Use(scope, index, layer.inputs[0])], problem=reason
-    )
+    place = layer.inputs[0]
+    name = node.inputs[place] if place < len(node.inputs) else ""
+    group = attributes["group"].integer if "group" in attributes else 1
+    return [_Draft(name or scope.node_path(index), node.op_type, group, [Use(scope, index, place)], problem=reason)]
 
 
 def _check(draft: _Draft, found: tuple[Leaf, ...], payloads: Payloads) -> None:
@@ -164,7 +158,7 @@ def _finished(drafts: list[_Draft]) -> tuple[WeightSite, ...]:
     for draft in drafts:
         leaf = chain(draft.native)[-1] if draft.native is not None else None
         if isinstance(leaf, Leaf) and leaf.name:
-            draft.name = leaf.name
+            draft.name = f"{leaf.name}#{draft.label}" if draft.label else leaf.name
     names = {draft.name for draft in drafts}
     sites = []
     for position, draft in enumerate(drafts):
@@ -185,7 +179,7 @@ def _finished(drafts: list[_Draft]) -> tuple[WeightSite, ...]:
                 position=position,
                 shape=shape,
                 dtype=leaf.dtype.name if leaf is not None else "",
-                stored=_stored(draft.native) if draft.native is not None else "absent",
+                stored=_stored(draft.plan or draft.native) if draft.native is not None else "absent",
                 group=draft.group,
                 problem=draft.problem,
                 plan=draft.plan,
@@ -197,7 +191,8 @@ def _finished(drafts: list[_Draft]) -> tuple[WeightSite, ...]:
     return tuple(sites)
 
 
-def _stored(expression: Expression) -> str:
+def _stored(expression: Expression | None) -> str:
+    assert expression is not None
     steps = chain(expression)
     leaf = steps[-1]
     assert isinstance(leaf, Leaf)
@@ -209,58 +204,3 @@ def _stored(expression: Expression) -> str:
     if len(words) > 12:
         words = [*words[:6], f"{len(words) - 12} more", *words[-6:]]
     return " → ".join([f"{leaf.origin} {leaf.dtype.name}, {where}{leaf.note}", *words])
-
-
-def _convolution(interner: Interner, weights: Expression, group: int, _: bool) -> Expression:
-    if len(weights.shape) < 3:
-        raise _Unfit(f"a convolution's weights have at least three axes, not shape {weights.shape}")
-    if group < 1 or weights.shape[0] % group:
-        raise _Unfit(f"{group} groups do not divide {weights.shape[0]} output channels")
-    return weights
-
-
-def _transposed_convolution(interner: Interner, weights: Expression, group: int, _: bool) -> Expression:
-    """(in, out / g, *k) → (out, in / g, *k)."""
-    if len(weights.shape) < 3:
-        raise _Unfit(f"a convolution's weights have at least three axes, not shape {weights.shape}")
-    inputs, outputs, *kernel = weights.shape
-    if group < 1 or inputs % group:
-        raise _Unfit(f"{group} groups do not divide {inputs} input channels")
-    apart = (group, inputs // group, outputs, *kernel)
-    swapped = (group, outputs, inputs // group, *kernel)
-    axes = (0, 2, 1, *range(3, len(apart)))
-    step = interner.apply("reshape", (weights,), (), apart, weights.dtype)
-    step = interner.apply("transpose", (step,), (axes,), swapped, weights.dtype)
-    return interner.apply("reshape", (step,), (), (group * outputs, inputs // group, *kernel), weights.dtype)
-
-
-def _dense(interner: Interner, weights: Expression, _: int, outputs_first: bool) -> Expression:
-    """(…1, in, out) → (out, in), or as it is if the outputs come first."""
-    shape = weights.shape
-    if prod(shape[:-2]) != 1:
-        raise _Unfit(f"a batch of matrices, shape {shape}")
-    if len(shape) > 2:
-        shape = shape[-2:]
-        weights = interner.apply("reshape", (weights,), (), shape, weights.dtype)
-    if outputs_first:
-        return weights
-    return interner.apply("transpose", (weights,), ((1, 0),), (shape[1], shape[0]), weights.dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """How an operator holds its weights: at which inputs (the first constant one counts), in which order."""
-
-    inputs: tuple[int, ...]
-    canonical: Callable[[Interner, Expression, int, bool], Expression]
-    dense: bool = False
-
-
-_LAYERS: dict[tuple[str, str], _Layer] = {
-    ("", "Conv"): _Layer((1,), _convolution),
-    ("", "ConvTranspose"): _Layer((1,), _transposed_convolution),
-    ("", "Gemm"): _Layer((1,), _dense, dense=True),
-    ("", "MatMul"): _Layer((1, 0), _dense, dense=True),
-    ("com.microsoft", "FusedConv"): _Layer((1,), _convolution),
-}
-_LAYERS |= {("ai.onnx", op): layer for (domain, op), layer in _LAYERS.items() if domain == ""}

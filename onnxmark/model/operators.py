@@ -191,6 +191,10 @@ def _quantize(op: Operands) -> Expression:
     )
 
 
+def _dynamic_quantize(op: Operands) -> Expression:
+    return op.step("dynamic quantize", (), op.input(0).shape, BY_NAME["uint8"])
+
+
 def _commas(numbers: tuple[int, ...]) -> str:
     return ",".join(str(number) for number in numbers)
 
@@ -216,8 +220,9 @@ RULES: dict[str, Rule] = {
     "Sqrt": _unary("square root"),
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
+    "DynamicQuantizeLinear": _dynamic_quantize,
 }
-"""Of the standard domain; the last two also of ``com.microsoft``."""
+"""Of the standard domain; QuantizeLinear and DequantizeLinear also of ``com.microsoft``."""
 
 
 def rule_for(node: Node) -> Rule | None:

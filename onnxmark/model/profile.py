@@ -1,4 +1,4 @@
-"""What a layer's weights look like: sparsity, spread, and the trace that Uchida's mark leaves in the mean over filters."""
+"""What a layer's weights look like: sparsity, spread, and the trace a mark leaves in the mean over filters."""
 
 from __future__ import annotations
 

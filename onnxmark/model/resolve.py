@@ -162,6 +162,26 @@ def _quantize(step: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
     return quantize(step, arguments[0], arguments[1], zero, step.parameters[2] == 1)
 
 
+def _dynamic_quantize(_: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
+    values = arguments[0].astype(np.float32)
+    low, high = min(np.float32(0), values.min(initial=0)), max(np.float32(0), values.max(initial=0))
+    scale = np.float32((high - low) / np.float32(255)) or np.float32(1)
+    zero = np.clip(np.rint(-low / scale), 0, 255)
+    return np.asarray(np.clip(np.rint(values / scale) + zero, 0, 255).astype(np.uint8))
+
+
+def _unpack(step: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
+    (bits,) = step.parameters
+    assert isinstance(bits, int)
+    shifts = np.arange(8 // bits, dtype=np.uint8) * bits
+    codes = arguments[0].reshape(-1, 1) >> shifts & np.uint8((1 << bits) - 1)
+    return np.asarray(codes.reshape(step.shape))
+
+
+def _crop(step: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
+    return arguments[0][tuple(slice(size) for size in step.shape)]
+
+
 def _transpose(step: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
     (axes,) = step.parameters
     assert isinstance(axes, tuple)
@@ -179,13 +199,14 @@ def _cast(step: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
 
 
 def _batch_norm_scale(_: Apply, arguments: tuple[AnyArray, ...]) -> AnyArray:
-    """gamma / sqrt(var + eps); 1e-5 is the operator's default for eps."""
+    """Compute gamma / sqrt(var + eps); 1e-5 is the operator's default for eps."""
     gamma, variance = (argument.astype(np.float64) for argument in arguments[:2])
     epsilon = float(arguments[2]) if len(arguments) > 2 else 1e-5
     return np.asarray((gamma / np.sqrt(variance + epsilon)).astype(np.float32))
 
 
 _STEPS: dict[str, _Step] = {
+    "identity": lambda _, given: given[0],
     "reshape": lambda step, given: given[0].reshape(step.shape),
     "transpose": _transpose,
     "broadcast": lambda step, given: np.broadcast_to(given[0], step.shape),
@@ -201,4 +222,7 @@ _STEPS: dict[str, _Step] = {
     "batch norm scale": _batch_norm_scale,
     "quantize": _quantize,
     "dequantize": _dequantize,
+    "dynamic quantize": _dynamic_quantize,
+    "unpack": _unpack,
+    "crop": _crop,
 }

@@ -84,7 +84,7 @@ class Wire:
                 raise self.limit(f"a message with more than {MAX_MESSAGE_FIELDS} fields ends at byte {end}")
         if groups:
             raise self.malformed("a group that does not end", end)
-        self._spend(len(out))
+        self.spend(len(out))
         return out
 
     def stream(self, start: int, end: int) -> Iterator[Field]:
@@ -94,10 +94,21 @@ class Wire:
             out: list[Field] = []
             self._cover(start, min(end, start + _HEADER))
             start = self._scan(start, end, out, groups)
-            self._spend(len(out))
+            self.spend(len(out))
             yield from out
         if groups:
             raise self.malformed("a group that does not end", end)
+
+    def view(self, start: int, end: int) -> tuple[bytes, int]:
+        """Bytes of the file, and where among them the message in ``[start, end)`` begins.
+
+        All of it is there if it is short and the file does not end before; of a long one, some part.
+        """
+        base = self._base
+        if start < base or end - base > len(self._window):
+            self._cover(start, end)
+            base = self._base
+        return self._window, start - base
 
     def text(self, start: int, end: int) -> str:
         """A name. Bytes that are not UTF-8 are shown as escapes, as names are for people and for comparing."""
@@ -116,7 +127,12 @@ class Wire:
             raise self.limit(f"a name or value of {end - start} bytes at byte {start}")
         return self.source.exactly(start, end - start)
 
-    def _spend(self, fields: int) -> None:
+    def spend(self, fields: int) -> None:
+        """Count fields that were looked at.
+
+        Raises:
+            ModelLimitError: One too many.
+        """
         self._budget -= fields
         if self._budget < 0:
             raise self.limit(f"more than {MAX_FIELDS} fields")

@@ -85,10 +85,12 @@ def write_model(
 
 def _changes(model: Model, values: Mapping[str, Float32Array]) -> _Changes:
     sites = {site.name: site for site in model.sites()}
-    users: dict[int, int] = {}
+    # Two ways to read one layer are one user.
+    users: dict[int, set[frozenset[tuple[int, int]]]] = {}
     for site in sites.values():
+        nodes = frozenset((id(use.scope), use.node) for use in site.uses)
         for leaf in leaves(site.plan) if site.plan is not None else ():
-            users[id(leaf)] = users.get(id(leaf), 0) + 1
+            users.setdefault(id(leaf), set()).add(nodes)
     changes = _Changes()
     for name, array in values.items():
         if name not in sites:
@@ -102,7 +104,7 @@ def _changes(model: Model, values: Mapping[str, Float32Array]) -> _Changes:
             )
         try:
             leaf, data = stored_bytes(site.plan, array, model.payloads)
-            if users[id(leaf)] > 1:
+            if len(users[id(leaf)]) > 1:
                 raise NotInvertible("another layer uses the same tensor in another way")
         except NotInvertible as why:
             changes.replaced.append((site, _native(site, array, model, why)))

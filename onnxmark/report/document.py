@@ -42,7 +42,7 @@ _CAVEATS: Final = {
     ),
     Standing.FREE_FORM: (
         "The key is a bare matrix. For any model a matrix that reads any message can be made in milliseconds, so a "
-        "match is no evidence of ownership; its probability assumes that the matrix was drawn without looking at the weights."
+        "match is no evidence of ownership; its probability assumes that the matrix was drawn blind to the weights."
     ),
 }
 _ABSENCE: Final = (

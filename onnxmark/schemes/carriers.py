@@ -225,8 +225,8 @@ def vector_size(kind: str, shape: Shape) -> int:
 def fitting_shape(kind: str, recorded: Shape, shape: Shape) -> Shape | None:
     """The shape in which a key made for ``recorded`` can read a layer of ``shape``; None where it cannot.
 
-    Mean folds ignore the number of filters. A kernel that was enlarged by rings of zeros, or whose outer rings were cut,
-    is read at the size the key knows.
+    Mean folds ignore the number of filters. A kernel that was enlarged by rings of zeros, or whose outer rings were
+    cut, is read at the size the key knows.
     """
     filters = shape[0] if kind in (MEAN_IHW, MEAN_HWI) else recorded[0]
     if len(shape) != len(recorded) or shape[:2] != (filters, recorded[1]):

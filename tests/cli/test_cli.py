@@ -328,10 +328,8 @@ def test_a_bug_is_one_line_too(capsys, monkeypatch):
     monkeypatch.setattr("onnxmark.audit.audit_model", lambda *_, **__: 1 / 0)
     code, _, err = call(capsys, "audit", MARKED, "--key", KEY)
     assert code == 2
-    assert (
-        err
-        == "onnxmark: internal error: ZeroDivisionError: division by zero; please report it with the output of --debug\n"
-    )
+    assert err.startswith("onnxmark: internal error: ZeroDivisionError: division by zero; please report it")
+    assert len(err.splitlines()) == 1
 
 
 def test_interruption(capsys, monkeypatch):
@@ -375,7 +373,7 @@ def test_names_from_a_model_are_shown_harmlessly(capsys, tmp_path):
         assert "\u202e" not in out
         assert "[bold red]x[/]" in out.replace("\n", "")
         assert len(out) < 20_000
-    code, out, _ = call(capsys, "audit", path, "--key", KEY, "--format", "json")
+    _, out, _ = call(capsys, "audit", path, "--key", KEY, "--format", "json")
     assert json.loads(out)["findings"][0]["carrier"]["name"] == name
 
 
@@ -413,7 +411,8 @@ def test_help_has_examples_and_loads_nothing_heavy():
     for arguments in ([], ["audit"], ["embed"], ["keygen"], ["inspect"], ["demo"]):
         code = (
             "import sys; from onnxmark.cli import run; run({!r}); "
-            "print([m for m in ('numpy', 'onnx', 'onnxruntime', 'torch', 'scipy') if m in sys.modules], file=sys.stderr)"
+            "heavy = ('numpy', 'onnx', 'onnxruntime', 'torch', 'scipy'); "
+            "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
         ).format([*arguments, "--help"])
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert result.stderr.strip() == "[]"

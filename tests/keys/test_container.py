@@ -215,7 +215,7 @@ def test_a_changed_byte_is_a_key_or_one_typed_error(data):
             _decode(array, "it", "0")
     except KeyFileError as error:
         one_line = "\n" not in str(error)
-        assert one_line  # noqa: PT017
+        assert one_line
 
 
 class TestForeign:
