@@ -145,7 +145,11 @@ def main(
         console.print(f"model of {size / 1e9:.2f} GB, {convs} convolutions, {matmuls} fully connected layers")
         return {"bytes": size, **compared(folder, keys, rounds, console)}
 
-    figures = _in_large_model(workdir, convs, matmuls, work)
+    try:
+        figures = _in_large_model(workdir, convs, matmuls, work)
+    except RuntimeError as error:
+        console.print(f"[bold red]failed:[/] {error}", highlight=False)
+        raise typer.Exit(2) from error
     write_json(json, figures)
     raise typer.Exit(int(_missed(figures)))
 

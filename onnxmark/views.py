@@ -2,8 +2,8 @@
 
 Folding batch normalisation multiplies every filter by a positive number. Where the normalisation is still in the file,
 the folded weights are a second view; where the key or the owner remembers the filters' norms from before marking,
-restoring them is a third, which undoes any positive rescaling of filters. Each view tried counts as a hypothesis. Norms from the
-past say nothing of the message, so a view cannot manufacture evidence.
+restoring them is a third, which undoes any positive rescaling of filters. Each view tried counts as a
+hypothesis. Norms from the past say nothing of the message, so a view cannot manufacture evidence.
 """
 
 from __future__ import annotations

@@ -169,15 +169,15 @@ def _decode(array: AnyArray, where: str, commitment: str) -> Key:
 
 
 def _from_record(record: dict[str, Any], where: str, commitment: str) -> Key:
-    version = int(record["version"])
+    version = _integer(record["version"])
     if version != VERSION:
         raise KeyFileError(
             f"{where} is of key format {version}; this onnxmark reads format {VERSION}. Upgrade onnxmark"
         )
-    kdf = (_string(record["kdf"]), int(record["kdf_n"]), int(record["kdf_r"]), int(record["kdf_p"]))
+    kdf = (_string(record["kdf"]), *(_integer(record[name]) for name in ("kdf_n", "kdf_r", "kdf_p")))
     if kdf != ("scrypt", SCRYPT_N, SCRYPT_R, SCRYPT_P):
         raise KeyFileError(f"{where} asks for the key derivation {kdf}; format {VERSION} knows scrypt 32768/8/1 only")
-    n_bits = int(record["n_bits"])
+    n_bits = _integer(record["n_bits"])
     check_bits(n_bits)
     payload = np.asarray(record["payload"])
     if payload.dtype != np.uint8 or payload.shape != (-(-n_bits // 8),):
@@ -199,15 +199,18 @@ def _from_record(record: dict[str, Any], where: str, commitment: str) -> Key:
 
 
 def _carrier(record: dict[str, Any]) -> Carrier:
-    shape = tuple(int(size) for size in np.asarray(record["carrier_shape"]).reshape(-1))
-    if not 2 <= len(shape) <= 8 or any(size < 1 for size in shape) or np.prod(shape, dtype=object) >= 2**40:
+    stored = np.asarray(record["carrier_shape"])
+    if stored.dtype.kind not in "iu" or not 2 <= stored.size <= 8:
+        raise ValueError(f"carrier shape of {stored.size} axes of type {stored.dtype}")
+    shape = tuple(int(size) for size in stored.reshape(-1))
+    if any(size < 1 for size in shape) or np.prod(shape, dtype=object) >= 2**40:
         raise ValueError(f"carrier shape {shape}")
     return Carrier(
         shape=shape,
         name=_string(record["carrier_name"]),
         node=_string(record["carrier_node"]),
         op=_string(record["carrier_op"]),
-        position=int(record["carrier_position"]),
+        position=_integer(record["carrier_position"]),
     )
 
 
@@ -232,7 +235,15 @@ def _string(value: AnyArray) -> str:
     return bytes(value[()]).decode("utf-8", "surrogateescape")
 
 
+def _integer(value: AnyArray) -> int:
+    if value.dtype.kind not in "iu" or value.shape != ():
+        raise ValueError("a whole number expected")
+    return int(value)
+
+
 def _parameter_value(value: AnyArray) -> Parameter:
     if value.dtype.kind == "S":
         return _string(value)
+    if value.shape != ():
+        raise ValueError("a parameter is one number or text")
     return int(value) if value.dtype.kind in "iu" else float(value)

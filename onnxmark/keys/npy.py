@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import stat
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -64,14 +65,21 @@ def parse_npy(data: bytes, where: str) -> AnyArray:
     """
     shape, fortran, dtype, offset = _header(data, where)
     _check_dtype(dtype, where)
-    if len(shape) > _MAX_AXES or any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in shape):
-        raise KeyFileError(f"{where} declares the impossible shape {shape!r}")
+    if len(shape) > _MAX_AXES:
+        raise KeyFileError(f"{where} declares {len(shape):,} axes; a key has at most {_MAX_AXES}")
+    if any(not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 1 << 63 for n in shape):
+        # A number written in hexadecimal may be too long for Python to write it out.
+        shown = shape if all(abs(n) < 1 << 63 for n in shape) else "of astronomical size"
+        raise KeyFileError(f"{where} declares the impossible shape {shown}")
     expected = math.prod(shape) * dtype.itemsize
     if expected != len(data) - offset:
         raise KeyFileError(
             f"{where} declares {expected:,} bytes of data and holds {len(data) - offset:,}; the file is damaged "
             "or cut short"
         )
+    # No data, yet axes whose product NumPy cannot count.
+    if math.prod(max(n, 1) for n in shape) * dtype.itemsize > MAX_KEY_BYTES:
+        raise KeyFileError(f"{where} declares the impossible shape {shape!r}")
     flat = np.frombuffer(data, dtype=dtype, count=math.prod(shape), offset=offset)
     return frozen(flat.reshape(shape, order="F" if fortran else "C").copy())
 
@@ -83,7 +91,10 @@ def _header(data: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[An
     try:
         version = npy_format.read_magic(file)
         read = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(file, max_header_size=_MAX_HEADER_BYTES)
+        # Parsing Python literals and old type names warns; the text is a stranger's, and the outcome says it all.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = read(file, max_header_size=_MAX_HEADER_BYTES)
     except Exception as error:
         # NumPy's header parser answers hostile text with ValueError, TypeError, IndexError, KeyError, OverflowError,
         # SyntaxError, RecursionError, MemoryError and tokenizer errors. All of them mean the same thing here.
@@ -101,6 +112,7 @@ def _check_dtype(dtype: np.dtype[Any], where: str) -> None:
             raise KeyFileError(f"{where} has {len(dtype.names)} fields; a key has at most {_MAX_FIELDS}")
         leaves = [dtype[name].base for name in dtype.names]
     else:
-        leaves = [dtype.base]
-    if any(leaf.kind not in "biufS" or leaf.names is not None or leaf.itemsize == 0 for leaf in leaves):
+        leaves = [dtype]
+    plain = all(leaf.kind in "biufS" and leaf.names is None and leaf.itemsize > 0 for leaf in leaves)
+    if not plain or dtype.itemsize == 0:
         raise KeyFileError(f"{where} has an unexpected element type; keys hold numbers and short byte strings only")

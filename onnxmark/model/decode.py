@@ -6,14 +6,18 @@ are told apart by their whole tag, so one with an unexpected wire type is skippe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from onnxmark.errors import NotAModel
-from onnxmark.model import elements, foreign
+from onnxmark.model import elements, foreign, usual
 from onnxmark.model.elements import runs_of, signed
 from onnxmark.model.limits import MAX_ITEMS, MAX_METADATA
 from onnxmark.model.records import Attribute, Extents, Function, Graph, Header, Node, SparseTensor, Storage, Tensor
 from onnxmark.model.wire import BYTES, FIXED32, Field, Wire, varint
 
 _FLOAT = 1
+_REPEATED, _REPEATS = 512, 4096
+"""Bytes of attributes worth remembering, and of how many nodes: a bound on memory of a few megabytes."""
 
 
 class Decoder:
@@ -23,11 +27,12 @@ class Decoder:
         wire: The file's fields.
     """
 
-    __slots__ = ("_items", "wire")
+    __slots__ = ("_items", "_repeated", "wire")
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self._items = 0
+        self._repeated: dict[bytes, dict[str, Attribute]] = {}
 
     def header(self) -> Header:
         """The model around its graph.
@@ -74,13 +79,15 @@ class Decoder:
         outputs: list[str] = []
         metadata: list[tuple[int, int]] = []
         name = ""
-        wire, node, tensor = self.wire, self.node, self.tensor
+        wire = self.wire
         for start, end in extents:
             for tag, a, b in wire.stream(start, end):
                 if tag == 0x0A:
-                    nodes.append(node(a, b))
+                    nodes.append(usual.node(wire, a, b) or self._any_node(a, b))
+                    self._count(b)
                 elif tag == 0x2A:
-                    initializers.append(tensor(((a, b),)))
+                    initializers.append(usual.tensor(wire, a, b) or elements.tensor(wire, ((a, b),)))
+                    self._count(b)
                 elif tag == 0x7A:
                     sparse.append(self.sparse(((a, b),)))
                 elif tag == 0x5A:
@@ -121,12 +128,17 @@ class Decoder:
 
     def node(self, start: int, end: int) -> Node:
         """The node at ``[start, end)``, attributes left alone."""
+        self._count(end)
+        return usual.node(self.wire, start, end) or self._any_node(start, end)
+
+    def _any_node(self, start: int, end: int) -> Node:
         inputs: list[str] = []
         outputs: list[str] = []
         name = op_type = domain = overload = ""
-        wire = self.wire
-        text = wire.text
-        for tag, a, b in wire.fields(start, end):
+        text = self.wire.text
+        details, after = end, start
+        for tag, a, b in self.wire.fields(start, end):
+            before, after = after, b
             if tag == 0x0A:
                 inputs.append(text(a, b))
             elif tag == 0x12:
@@ -135,16 +147,31 @@ class Decoder:
                 op_type = text(a, b)
             elif tag == 0x1A:
                 name = text(a, b)
-            elif tag == 0x3A:
-                domain = text(a, b)
-            elif tag == 0x42:
-                overload = text(a, b)
-        self._count(end)
-        return Node(op_type, domain, name, tuple(inputs), tuple(outputs), overload, (start, end))
+            else:
+                details = min(details, before)
+                if tag == 0x3A:
+                    domain = text(a, b)
+                elif tag == 0x42:
+                    overload = text(a, b)
+        return Node(op_type, domain, name, tuple(inputs), tuple(outputs), overload, (start, end), details)
 
-    def attributes(self, node: Node) -> dict[str, Attribute]:
+    def attributes(self, node: Node) -> Mapping[str, Attribute]:
         """The attributes of ``node`` by name."""
-        found = (self.attribute(a, b) for tag, a, b in self.wire.fields(*node.extent) if tag == 0x2A)
+        start, end = node.details, node.extent[1]
+        if end - start > _REPEATED:
+            return self._attributes(start, end)
+        # All layers of a block say the same, and what they say is the same wherever it says no place in the file.
+        window, at = self.wire.view(start, end)
+        data = window[at : at + end - start]
+        known = self._repeated.get(data)
+        if known is None:
+            known = self._attributes(start, end)
+            if len(self._repeated) < _REPEATS and not any(attribute.placed for attribute in known.values()):
+                self._repeated[data] = known
+        return known
+
+    def _attributes(self, start: int, end: int) -> dict[str, Attribute]:
+        found = (self.attribute(a, b) for tag, a, b in self.wire.fields(start, end) if tag == 0x2A)
         return {attribute.name: attribute for attribute in found}
 
     def attribute(self, start: int, end: int) -> Attribute:
@@ -217,7 +244,7 @@ class Decoder:
 
     def node_metadata(self, node: Node) -> dict[str, str]:
         """``metadata_props`` of ``node``."""
-        return self.metadata(tuple((a, b) for tag, a, b in self.wire.fields(*node.extent) if tag == 0x4A))
+        return self.metadata(tuple((a, b) for tag, a, b in self.wire.fields(node.details, node.extent[1]) if tag == 0x4A))
 
     def _value_name(self, start: int, end: int) -> str:
         names = [self.wire.text(a, b) for tag, a, b in self.wire.fields(start, end) if tag == 0x0A]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 from onnxmark.model.dtypes import DType
 from onnxmark.model.records import SparseTensor, Tensor
@@ -17,9 +18,8 @@ Shape = tuple[int, ...]
 Parameters = tuple[int | str | tuple[int, ...] | tuple[tuple[int, int, int], ...], ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Leaf:
-    """A constant stored in the file.
+class Leaf(NamedTuple):
+    """A constant stored in the file. Like a step, it is equal to itself only; the interner makes equal ones the same.
 
     Args:
         name: Name of the initializer, or of the Constant node's output.
@@ -41,6 +41,15 @@ class Leaf:
     integers: tuple[int, ...] = ()
     fill: bool = False
     note: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +129,13 @@ def chain(expression: Expression) -> tuple[Expression, ...]:
     return tuple(found)
 
 
+def stored_leaf(expression: Expression) -> Leaf:
+    """The last of the chain: the leaf that carries the weights."""
+    while isinstance(expression, Apply):
+        expression = carrier(expression)
+    return expression
+
+
 def leaves(expression: Expression) -> tuple[Leaf, ...]:
     """All leaves under ``expression``, each once."""
     return census(expression)[0]
@@ -127,6 +143,8 @@ def leaves(expression: Expression) -> tuple[Leaf, ...]:
 
 def census(expression: Expression) -> tuple[tuple[Leaf, ...], int]:
     """All leaves under ``expression``, each once, and how many expressions there are under it in all."""
+    if isinstance(expression, Leaf):
+        return (expression,), 1
     seen: set[int] = set()
     stack: list[Expression] = [expression]
     found: list[Leaf] = []

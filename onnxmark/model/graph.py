@@ -146,6 +146,8 @@ class _Survey:
 
     def opens(self, node: Node, index: int) -> bool:
         """Whether ``node`` has scopes of its own."""
+        if node.domain in ("", "ai.onnx") and node.op_type not in _CONTROL_FLOW:
+            return False
         return self._view.function(node) is not None or bool(self._view.subgraphs(node, index))
 
     def leads(self, node: Node, index: int, depth: int) -> bool:

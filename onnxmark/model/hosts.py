@@ -1,4 +1,4 @@
-"""A node that has host weights, as the rules for its operator see it: its inputs as expressions, and what follows it."""
+"""A node that has host weights, as the rules for its operator see it."""
 
 from __future__ import annotations
 

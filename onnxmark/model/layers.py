@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from onnxmark.model import blocked, codes, layouts
 from onnxmark.model.expression import Expression
-from onnxmark.model.hosts import Host
+from onnxmark.model.hosts import Host, Unfit
 from onnxmark.model.records import Node
 
 
@@ -68,6 +68,8 @@ def readings(layer: Layer, host: Host) -> list[tuple[str, Expression]]:
     Raises:
         Unfit: They are no weights of this operator.
     """
+    if len(host.native.shape) < 2:
+        raise Unfit(f"weights have at least two axes, not shape {host.native.shape}")
     weights = host.native if layer.floats is None else layer.floats(host)
     if (host.node.domain, host.node.op_type) == _BLOCKED:
         return blocked.readings(host, weights)

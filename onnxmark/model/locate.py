@@ -6,10 +6,10 @@ constant that a layer's weight input evaluates to. Which operators have one is :
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from onnxmark.errors import ModelError, ModelLimitError
-from onnxmark.model.expression import Apply, Expression, Leaf, census, chain
+from onnxmark.model.expression import Apply, Expression, Leaf, census, chain, stored_leaf
 from onnxmark.model.graph import GraphView
 from onnxmark.model.hosts import Host, Unfit
 from onnxmark.model.layers import layer_of, readings
@@ -127,12 +127,12 @@ def _drafts(scope: Scope, index: int, planner: Planner, block_sizes: dict[int, t
         if layer.dense and len(outcome.shape) < 2:
             return []
         host = Host(scope, index, place, outcome, attributes, planner, block_sizes)
-        draft = _Draft(scope.node_path(index), node.op_type, host.group, [Use(scope, index, place)], native=outcome)
+        path, use = scope.node_path(index), Use(scope, index, place)
         try:
             found = readings(layer, host)
         except Unfit as why:
-            return [replace(draft, problem=str(why))]
-        return [replace(draft, plan=plan, label=label, uses=list(draft.uses)) for label, plan in found]
+            return [_Draft(path, node.op_type, host.group, [use], None, outcome, problem=str(why))]
+        return [_Draft(path, node.op_type, host.group, [use], plan, outcome, label) for label, plan in found]
     if layer.dense and (last is None or last.dynamic):
         return []
     reason = last.reason if last is not None else "the node has no weight input"
@@ -155,9 +155,11 @@ def _check(draft: _Draft, found: tuple[Leaf, ...], payloads: Payloads) -> None:
 
 def _finished(drafts: list[_Draft]) -> tuple[WeightSite, ...]:
     taken: dict[str, int] = {}
+    leaves: list[Leaf | None] = []
     for draft in drafts:
-        leaf = chain(draft.native)[-1] if draft.native is not None else None
-        if isinstance(leaf, Leaf) and leaf.name:
+        leaf = None if draft.native is None else stored_leaf(draft.native)
+        leaves.append(leaf)
+        if leaf is not None and leaf.name:
             draft.name = f"{leaf.name}#{draft.label}" if draft.label else leaf.name
     names = {draft.name for draft in drafts}
     sites = []
@@ -170,11 +172,11 @@ def _finished(drafts: list[_Draft]) -> tuple[WeightSite, ...]:
             taken[draft.name] = count + 1
             names.add(name)
         shape = draft.plan.shape if draft.plan is not None else ()
-        leaf = chain(draft.native)[-1] if draft.native is not None else None
+        leaf = leaves[position]
         sites.append(
             WeightSite(
                 name=name,
-                nodes=tuple(use.scope.node_path(use.node) for use in draft.uses),
+                nodes=tuple([use.scope.node_path(use.node) for use in draft.uses]),
                 op=draft.op,
                 position=position,
                 shape=shape,
@@ -193,14 +195,15 @@ def _finished(drafts: list[_Draft]) -> tuple[WeightSite, ...]:
 
 def _stored(expression: Expression | None) -> str:
     assert expression is not None
-    steps = chain(expression)
-    leaf = steps[-1]
-    assert isinstance(leaf, Leaf)
+    leaf = stored_leaf(expression)
     holder = leaf.tensor if leaf.tensor is not None else leaf.sparse.values if leaf.sparse is not None else None
     where = holder.storage.words if holder is not None else "attribute"
     if holder is not None and holder.storage is Storage.EXTERNAL:
         where += f" {dict(holder.external).get('location', '')!r}"
-    words = [step.words for step in reversed(steps) if isinstance(step, Apply) and step.words]
+    stored = f"{leaf.origin} {leaf.dtype.name}, {where}{leaf.note}"
+    if expression is leaf:
+        return stored
+    words = [step.words for step in reversed(chain(expression)) if isinstance(step, Apply) and step.words]
     if len(words) > 12:
         words = [*words[:6], f"{len(words) - 12} more", *words[-6:]]
-    return " → ".join([f"{leaf.origin} {leaf.dtype.name}, {where}{leaf.note}", *words])
+    return " → ".join([stored, *words])

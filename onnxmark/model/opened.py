@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import gc
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
@@ -41,7 +43,8 @@ class Model:
         self.payloads = Payloads(self._source, path, limit)
         """The elements of its tensors."""
         try:
-            self._decoder, self._header, self.graph = _parsed(self._source)
+            with _keeping():
+                self._decoder, self._header, self.graph = _parsed(self._source)
         except BaseException:
             self.close()
             raise
@@ -93,7 +96,8 @@ class Model:
 
     @cached_property
     def _sites(self) -> tuple[WeightSite, ...]:
-        return locate(self.graph, self._planner, self.payloads)
+        with _keeping():
+            return locate(self.graph, self._planner, self.payloads)
 
     def sites(self) -> tuple[WeightSite, ...]:
         """Where the host weights are, in graph order, also those that cannot be read (with their ``problem``).
@@ -183,10 +187,22 @@ def open_model(path: str | PathLike[str], limit: int = MAX_TENSOR_BYTES) -> Mode
     return Model(Path(fspath(path)), limit)
 
 
+@contextmanager
+def _keeping() -> Iterator[None]:
+    """Without the cycle collector: a listing makes much that stays and no garbage, and it would go through all of it."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
 def _parsed(source: Source) -> tuple[Decoder, Header, GraphView]:
     head = source.upto(0, foreign.HEAD)
     if not head:
-        raise NotAModel(f"{source}: is empty; get the model again")
+        raise NotAModel(f"{source} is empty; get the model again")
     other = foreign.recognised(head)
     if other is not None:
         raise _other(source, *other)
@@ -206,4 +222,4 @@ def _parsed(source: Source) -> tuple[Decoder, Header, GraphView]:
 
 
 def _other(source: Source, what: str, advice: str) -> NotAModel:
-    return NotAModel(f"{source}: is {what}, not an ONNX model; {advice}")
+    return NotAModel(f"{source} is {what}, not an ONNX model; {advice}")

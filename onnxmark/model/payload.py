@@ -59,7 +59,7 @@ class Payloads:
         if tensor.storage is Storage.EXTERNAL:
             self.external.locate(tensor, dtype.nbytes(count))
             return
-        stored = sum(size * pieces for _, size, _, pieces in tensor.runs)
+        stored = sum([size * pieces for _, size, _, pieces in tensor.runs])
         if tensor.storage in _INTEGERS:
             self._check_holds(tensor, dtype)
             held = _held(dtype, count)

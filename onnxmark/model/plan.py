@@ -58,6 +58,16 @@ class Planner:
 
     def plan(self, scope: Scope, name: str) -> Outcome:
         """What ``name`` evaluates to in ``scope``."""
+        body = scope.body
+        tensor = body.initializers.get(name)
+        # Nearly every layer's weights are an initializer of its own graph: nothing to walk.
+        if tensor is not None and name not in body.producers and name:
+            key = (id(scope), name)
+            outcome = self._outcomes.get(key)
+            if outcome is None:
+                outcome = self._outcomes[key] = self._initializer(scope, tensor, name)
+                self._scopes.append(scope)
+            return outcome
         definition = scope.lookup(name)
         if definition is None:
             return Obstacle(f"nothing in the file is named {name!r}" if name else "the input is left out", False, name)
@@ -85,8 +95,7 @@ class Planner:
     def _advance(self, definition: Definition) -> Outcome | Definition:
         """The outcome for ``definition``, or something that must be planned before."""
         if definition.tensor is not None:
-            noted = ", also a graph input" if definition.name in definition.scope.body.inputs else ""
-            return self._tensor(definition.tensor, definition.name, "initializer", noted)
+            return self._initializer(definition.scope, definition.tensor, definition.name)
         if definition.sparse is not None:
             return self._sparse(definition.sparse, definition.name, "sparse initializer")
         if definition.kind == "input":
@@ -204,7 +213,10 @@ class Planner:
         dtype = dtype_of(tensor.data_type) if tensor is not None else BY_NAME["float32"]
         return self.interner.leaf(Leaf(name, "ConstantOfShape", shape, dtype, tensor, fill=True))
 
-    def _tensor(self, tensor: Tensor, name: str, origin: str, note: str = "") -> Outcome:
+    def _initializer(self, scope: Scope, tensor: Tensor, name: str) -> Leaf:
+        return self._tensor(tensor, name, "initializer", ", also a graph input" if name in scope.body.inputs else "")
+
+    def _tensor(self, tensor: Tensor, name: str, origin: str, note: str = "") -> Leaf:
         return self.interner.leaf(Leaf(name, origin, tensor.dims, dtype_of(tensor.data_type), tensor, note=note))
 
     def _sparse(self, sparse: SparseTensor, name: str, origin: str) -> Outcome:

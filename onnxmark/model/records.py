@@ -32,6 +32,8 @@ class Storage(IntEnum):
     UINT64 = 11
     EXTERNAL = 14
 
+    __hash__ = int.__hash__  # Enum's own is Python code, and members are looked up for every tensor.
+
     @property
     def words(self) -> str:
         """For people: ``raw data``, ``float_data``."""
@@ -91,6 +93,11 @@ class Attribute:
     tensors: tuple[Tensor, ...] = ()
     sparse: tuple[SparseTensor, ...] = ()
     graphs: tuple[Extents, ...] = ()
+
+    @property
+    def placed(self) -> bool:
+        """Whether it says where something is, not only what."""
+        return bool(self.numbers or self.tensor or self.tensors or self.sparse or self.graphs)
 
 
 class Node(NamedTuple):

@@ -6,6 +6,7 @@ names at every call. So a function is a scope of its own at each call site, shar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -22,9 +23,11 @@ class Body:
         self.graph = graph
 
     @cached_property
-    def producers(self) -> dict[str, tuple[int, int]]:
-        """Value name → index of the node that makes it, index among its outputs."""
-        return {name: (i, j) for i, node in enumerate(self.graph.nodes) for j, name in enumerate(node.outputs) if name}
+    def producers(self) -> dict[str, int]:
+        """Value name → index of the node that makes it."""
+        made = {name: index for index, node in enumerate(self.graph.nodes) for name in node.outputs}
+        made.pop("", None)
+        return made
 
     @cached_property
     def consumers(self) -> dict[str, list[tuple[int, int]]]:
@@ -97,7 +100,7 @@ class Scope:
         parent: Scope | None = None,
         trail: tuple[Step, ...] | None = (),
         call: tuple[Scope, dict[str, str]] | None = None,
-        given: dict[str, Attribute] | None = None,
+        given: Mapping[str, Attribute] | None = None,
         depth: int = 0,
         calls: int = 0,
     ) -> None:
@@ -120,12 +123,13 @@ class Scope:
         scope: Scope | None = self
         while scope is not None and name:
             body = scope.body
-            place = body.producers.get(name)
-            if place is not None:
-                return Definition("node", scope, name, node=place[0], output=place[1])
+            producer = body.producers.get(name)
+            if producer is not None:
+                outputs = body.graph.nodes[producer].outputs
+                return Definition("node", scope, name, None, None, producer, outputs.index(name))
             tensor = body.initializers.get(name)
             if tensor is not None:
-                return Definition("initializer", scope, name, tensor=tensor)
+                return Definition("initializer", scope, name, tensor)
             sparse = body.sparse_initializers.get(name)
             if sparse is not None:
                 return Definition("sparse", scope, name, sparse=sparse)
@@ -138,19 +142,25 @@ class Scope:
                 scope = scope.parent
         return None
 
-    def attributes(self, node: Node) -> dict[str, Attribute]:
+    def attributes(self, node: Node) -> Mapping[str, Attribute]:
         """The attributes of ``node``, those that refer to the enclosing function's replaced by what its call passes."""
         return self._resolved(self.view.decoder.attributes(node))
 
-    def _resolved(self, attributes: dict[str, Attribute]) -> dict[str, Attribute]:
+    def _resolved(self, attributes: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
+        for attribute in attributes.values():
+            if attribute.ref:
+                break
+        else:
+            return attributes
+        given = self._given()
         found = {}
         for name, attribute in attributes.items():
-            actual = (self._given().get(attribute.ref)) if attribute.ref else attribute
+            actual = given.get(attribute.ref) if attribute.ref else attribute
             if actual is not None:
                 found[name] = actual
         return found
 
-    def _given(self) -> dict[str, Attribute]:
+    def _given(self) -> Mapping[str, Attribute]:
         # A subgraph inside a function body refers to the function's attributes, too.
         scope: Scope | None = self
         while scope is not None and scope.given is None:
@@ -173,7 +183,7 @@ class Scope:
         function = view.function(node)
         if function is not None:
             view.enter(len(function.nodes), self.depth + 1, self.calls + 1, path)
-            given = {attribute.name: attribute for attribute in function.defaults} | self.attributes(node)
+            given = {attribute.name: attribute for attribute in function.defaults} | dict(self.attributes(node))
             actual = dict(zip(function.inputs, node.inputs, strict=False))
             body = view.body_of(function)
             return (

@@ -1,0 +1,1 @@
+"""Fuzzing of the doors strangers knock at: the model reader, external data and the key loader."""
