@@ -244,7 +244,9 @@ class Decoder:
 
     def node_metadata(self, node: Node) -> dict[str, str]:
         """``metadata_props`` of ``node``."""
-        return self.metadata(tuple((a, b) for tag, a, b in self.wire.fields(node.details, node.extent[1]) if tag == 0x4A))
+        return self.metadata(
+            tuple((a, b) for tag, a, b in self.wire.fields(node.details, node.extent[1]) if tag == 0x4A)
+        )
 
     def _value_name(self, start: int, end: int) -> str:
         names = [self.wire.text(a, b) for tag, a, b in self.wire.fields(start, end) if tag == 0x0A]

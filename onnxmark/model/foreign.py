@@ -18,7 +18,12 @@ _FROM_ORT = (
 
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the model itself: git lfs pull"),
-    (4, b"TFL3", "a TensorFlow Lite model", "convert it first: python -m tf2onnx.convert --tflite model.tflite --output model.onnx"),
+    (
+        4,
+        b"TFL3",
+        "a TensorFlow Lite model",
+        "convert it first: python -m tf2onnx.convert --tflite model.tflite --output model.onnx",
+    ),
     (4, b"ORTM", "an ONNX Runtime flatbuffer (.ort)", f"convert it first: {_FROM_ORT}"),
     (0, b"PK\x03\x04", "a zip archive (PyTorch checkpoint, Keras model or NumPy archive)", "export it to ONNX first"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras weights)", "export it to ONNX first"),

@@ -9,21 +9,24 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from onnxmark import __version__
-from onnxmark.audit import Audit, Candidate, Finding
-from onnxmark.embedding import Capacity
 from onnxmark.keys import AnyKey, Key
-from onnxmark.marking import Marking
-from onnxmark.model import Folding, WeightSite
-from onnxmark.model.profile import WeightProfile
-from onnxmark.robustness import Trial
-from onnxmark.schemes.evidence import Evidence
 from onnxmark.statistics import LOG10_2
 from onnxmark.verdict import SEED_SEARCH_BITS, Standing
+
+if TYPE_CHECKING:
+    # Describing a result does not need the code that makes it; an audit should not pay for loading the embedding.
+    from onnxmark.audit import Audit, Candidate, Finding
+    from onnxmark.embedding import Capacity
+    from onnxmark.marking import Marking
+    from onnxmark.model import Folding, WeightSite
+    from onnxmark.model.profile import WeightProfile
+    from onnxmark.robustness import Trial
+    from onnxmark.schemes.evidence import Evidence
 
 AUDIT_SCHEMA: Final = "onnxmark/audit/v1"
 MARKING_SCHEMA: Final = "onnxmark/marking/v1"

@@ -28,6 +28,7 @@ FOLD: Final = "fold:"
 FULL_LIMIT: Final = 2**18
 """Above this many weights, ``full`` becomes ``fold:65536``: the matrix would outgrow memory and training steps."""
 DEFAULT_BUCKETS: Final = 2**16
+_FOLD_CHUNK: Final = 2**18
 MAX_RINGS: Final = 2
 """How many rings of elements a kernel may have gained or lost around it and still be read."""
 
@@ -171,9 +172,16 @@ class FoldedCarrier:
         return f"{FOLD}{self.size}"
 
     def fold(self, values: Float32Array) -> Float64Array:
-        """Centre, sign, and sum into buckets."""
-        flat = values.reshape(-1).astype(np.float64)
-        return _bucket_sums(self.buckets, (flat - flat.mean()) * self.signs, self.size)
+        """Centre, sign, and sum into buckets, a chunk at a time: temporaries of a large layer would outweigh it."""
+        flat = values.reshape(-1)
+        mean = flat.mean(dtype=np.float64)
+        sums = np.zeros(self.size)
+        for start in range(0, flat.size, _FOLD_CHUNK):
+            part = slice(start, start + _FOLD_CHUNK)
+            sums += _bucket_sums(
+                self.buckets[part], (flat[part].astype(np.float64) - mean) * self.signs[part], self.size
+            )
+        return sums
 
     def spread(self, vector: Float64Array) -> Float64Array:
         """Each weight receives its bucket's value with its sign, then the whole is centred."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from onnxmark.arrays import BitArray, Float32Array, Float64Array
+from onnxmark.arrays import BitArray, Float64Array
 from onnxmark.keys import AnyKey, Key
 from onnxmark.schemes.carriers import fit_kernel, fitting_shape
 from onnxmark.schemes.evidence import Evidence, Test, no_evidence
@@ -65,14 +65,14 @@ def read_message(projection: Projection, weights: WeightTensor, *, fair: bool) -
         return no_evidence(projection.n_bits, "the weights are not all finite")
     if values.min() == values.max():
         return no_evidence(projection.n_bits, "all weights are equal")
-    scores = projection.scores(values)
-    unit = projection.unit(values)
+    vector = projection.carrier.fold(values)
+    scores, unit = projection.project(vector), projection.unit_of(vector)
     if unit == 0 or not np.any(scores):
         return no_evidence(projection.n_bits, "the weights cancel in the carrier: every score is zero")
     signed = np.where(projection.message == 1, scores, -scores)
     n_right, n_erasures = int(np.sum(signed > 0)), int(np.sum(signed == 0))
     straight, complement = (
-        _tests(projection, values, margins, message, fair=fair)
+        _tests(projection, vector, margins, message, fair=fair)
         for margins, message in ((signed, projection.message), (-signed, 1 - projection.message))
     )
     inverted = complement[0].log10_p < straight[0].log10_p
@@ -90,7 +90,7 @@ def read_message(projection: Projection, weights: WeightTensor, *, fair: bool) -
 
 def _tests(
     projection: Projection,
-    values: Float32Array,
+    vector: Float64Array,
     margins: Float64Array,
     message: BitArray,
     *,
@@ -107,4 +107,4 @@ def _tests(
             count,
         )
     rows = projection.rows(0, projection.n_bits)
-    return (foreign_null(rows, projection.carrier.fold(values), message, n_right), count)
+    return (foreign_null(rows, vector, message, n_right), count)

@@ -23,7 +23,7 @@ Generator = Literal["rademacher", "gaussian", "direct", "diff"]
 GENERATORS: Final[tuple[Generator, ...]] = get_args(Generator)
 
 _CACHED_ENTRIES: Final = 2**27
-_BLOCK_ENTRIES: Final = 2**23
+_BLOCK_ENTRIES: Final = 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,13 @@ class Projection:
     def rows(self, start: int, stop: int) -> Float64Array:
         """Rows ``start`` to ``stop``, shape (stop - start, size), float64."""
         entries = self._cached[start:stop] if self._cached is not None else self._generate(start, stop)
-        return entries.astype(np.float64) / self._scale
+        rows: Float64Array = entries.astype(np.float64)
+        if self._scale != 1:
+            rows /= self._scale
+        return rows
 
     def row_blocks(self) -> list[slice]:
-        """Slices over the rows, each of a size that fits in memory comfortably."""
+        """Slices over the rows, each small enough to stay in a processor's cache as float64."""
         step = max(1, _BLOCK_ENTRIES // self.carrier.size)
         return [slice(start, min(start + step, self.n_bits)) for start in range(0, self.n_bits, step)]
 
@@ -58,7 +61,10 @@ class Projection:
         Args:
             values: Canonical weights of the carrier's shape.
         """
-        vector = self.carrier.fold(values)
+        return self.project(self.carrier.fold(values))
+
+    def project(self, vector: Float64Array) -> Float64Array:
+        """Scores of a carrier's vector, shape (size,) to (T,)."""
         return np.concatenate([self.rows(part.start, part.stop) @ vector for part in self.row_blocks()])
 
     def adjoint(self, coefficients: Float64Array) -> Float64Array:
@@ -70,10 +76,16 @@ class Projection:
 
     def unit(self, values: Float32Array) -> float:
         """Standard deviation of a score over random keys of this kind: the unit margins are measured in."""
-        return float(self._row_rms * np.linalg.norm(self.carrier.fold(values)))
+        return self.unit_of(self.carrier.fold(values))
+
+    def unit_of(self, vector: Float64Array) -> float:
+        """The same from the carrier's vector, shape (size,)."""
+        return float(self._row_rms * np.linalg.norm(vector))
 
     @cached_property
     def _row_rms(self) -> float:
+        if isinstance(self.source, Key) and self.source.parameters["generator"] == "rademacher":
+            return 1.0
         squares = sum(float(np.sum(self.rows(part.start, part.stop) ** 2)) for part in self.row_blocks())
         return float(np.sqrt(squares / (self.n_bits * self.carrier.size)))
 
@@ -92,11 +104,12 @@ class Projection:
         if not isinstance(self.source, Key):
             return self.source[start:stop]
         generator, master, size = self.source.parameters["generator"], self.source.master, self.carrier.size
-        if generator == "rademacher":
-            return np.stack([signs(master, "row", index, size) for index in range(start, stop)])
-        if generator == "gaussian":
-            return np.stack([gaussian(master, "row", index, size) for index in range(start, stop)])
-        rows = np.zeros((stop - start, size), dtype=np.int8)
+        rows: AnyArray = np.zeros((stop - start, size), dtype=np.int16 if generator == "gaussian" else np.int8)
+        if generator in ("rademacher", "gaussian"):
+            draw = signs if generator == "rademacher" else gaussian
+            for index in range(start, stop):
+                rows[index - start] = draw(master, "row", index, size)
+            return rows
         each = np.arange(stop - start)
         if generator == "direct":
             rows[each, distinct_positions(master, self.n_bits, size)[start:stop]] = 1

@@ -125,7 +125,9 @@ def script_version(version: int) -> Callable[[onnx.ModelProto], onnx.ModelProto]
     def change(model: onnx.ModelProto) -> onnx.ModelProto:
         import onnxscript.version_converter
 
-    X
+        onnxscript.version_converter.convert_version(model, version)
+        return model
+
     return change
 
 
@@ -370,7 +372,7 @@ QUANTISERS = {
     "QDQ uint4": statically("QDQ", "QUInt4", dequantised("uint4", "", r"(raw data|int32_data)")),
     "QDQ float8": statically(
         "QDQ", "QFLOAT8E4M3FN", dequantised("float8e4m3fn", "", r"(raw data|int32_data)"), runs=False,
-        activation="QFLOAT8E4M3FN",
+        activation="QFLOAT8E4M3FN", calibration="Distribution",
     ),
     "QDQ pair left in": statically(
         "QDQ", "QInt8", r"^initializer float32, raw data → QuantizeLinear → DequantizeLinear$",
