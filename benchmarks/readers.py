@@ -107,8 +107,8 @@ def main(library: str, task: str, model: str, kernel: str, times: str) -> int:
     began = time.perf_counter()
     try:
         found = work[task](model, kernel)
-    except Exception as error:  # noqa: BLE001  whatever the library raises is its answer
-        print(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+    except Exception as error:
+        print(f"{type(error).__name__}: {str(error).replace(model, '…').splitlines()[0]}", file=sys.stderr)
         return CANNOT
     seconds = time.perf_counter() - began
     if found is None or not len(found):

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any, Final
 
 import typer
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.display import spread, wide_console, write_json
-from benchmarks.paired import Command, interleaved, ratio, shown
+from benchmarks.paired import Command, interleaved, ratio
 
 _READERS: Final = Path(__file__).with_name("readers.py")
 _CANNOT: Final = 3
@@ -55,30 +56,37 @@ def compared(path: Path, kind: str, rounds: int, console: Console) -> dict[str, 
             else:
                 failed[f"{library}: {task}"] = why
     runs = interleaved(commands, rounds, kind)
-    title = f"{MODELS[kind][2]}: {path.stat().st_size / 1e9:.2f} GB; median (min–max) of {rounds} rounds"
-    columns = ("task", "library", "wall s", "inside s", "CPU s", "peak MB", "wall over ours", "inside over ours")
-    table = Table(*columns, title=title)
-    figures: dict[str, Any] = {"bytes": path.stat().st_size, "failed": failed, "runs": {}, "ratios": {}}
     inside = {name: _times(Path(command.arguments[-1]), rounds) for name, command in commands.items()}
-    for task, words in TASKS.items():
-        ours = f"{_OURS}: {task}"
-        for library in LIBRARIES:
-            name = f"{library}: {task}"
-            if name in failed:
-                table.add_row(words, library, f"[yellow]{failed[name]}[/]")
-            if name not in runs:
-                continue
-            one = runs[name]
-            wall, within = ratio(one.seconds, runs[ours].seconds), ratio(inside[name], inside[ours])
-            table.add_row(
-                words, library, spread(one.seconds), spread(inside[name], ".3f"), spread(one.cpu_seconds),
-                spread(one.megabytes, ".0f"), shown(wall), shown(within),
-            )  # fmt: skip
-            figures["runs"][name] = {**one.as_json(), "inside": inside[name]}
-            memory = ratio(one.megabytes, runs[ours].megabytes)
-            figures["ratios"][name] = {"wall": wall, "inside": within, "memory": memory}
-    console.print(table)
+    figures: dict[str, Any] = {"bytes": path.stat().st_size, "failed": failed, "runs": {}, "ratios": {}}
+    for name, one in runs.items():
+        ours = f"{_OURS}: {name.rpartition(': ')[2]}"
+        figures["runs"][name] = {**one.as_json(), "inside": inside[name]}
+        figures["ratios"][name] = {
+            "wall": ratio(one.seconds, runs[ours].seconds),
+            "inside": ratio(inside[name], inside[ours]),
+            "cpu": ratio(one.cpu_seconds, runs[ours].cpu_seconds),
+            "memory": ratio(one.megabytes, runs[ours].megabytes),
+        }
+    for task in TASKS:
+        console.print(_table(kind, task, figures))
     return figures
+
+
+def _table(kind: str, task: str, figures: dict[str, Any]) -> Table:
+    columns = ("library", "wall s", "inside s", "CPU s", "peak MB", "wall", "inside", "CPU", "memory")
+    table = Table(*columns, title=f"{MODELS[kind][2]}, {TASKS[task]}; on the right, over {_OURS}")
+    for library in LIBRARIES:
+        name = f"{library}: {task}"
+        if name in figures["runs"]:
+            run, over = figures["runs"][name], figures["ratios"][name]
+            table.add_row(
+                library, spread(run["seconds"]), f"{median(run['inside']):.4f}", f"{run['median_cpu_seconds']:.2f}",
+                f"{run['median_megabytes']:.0f}", *(f"{one['ratio']:.2f}" for one in over.values()),
+            )  # fmt: skip
+    for name, why in figures["failed"].items():
+        if name.endswith(task):
+            table.caption = f"{table.caption or ''}{name.rpartition(': ')[0]}: {why}\n"
+    return table
 
 
 def _tried(command: tuple[str, ...]) -> str | None:
@@ -90,7 +98,7 @@ def _tried(command: tuple[str, ...]) -> str | None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, _CANNOT):
         raise RuntimeError(f"{' '.join(command[2:4])}: {done.stderr[-1000:]}")
-    return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1][:90]
+    return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1][:160]
 
 
 def _times(path: Path, rounds: int) -> list[float]:

@@ -142,16 +142,22 @@ def _output_axis(host: Host) -> int:
 
 
 def _scale_after(host: Host) -> Expression | None:
-    """The constant that multiplies the node's output, after Casts and multiplications by activations' scales."""
+    """The constant that multiplies the node's output, after Casts and multiplications by activations' scales.
+
+    What is added to integers, as older quantisers add the bias, has their scale, too.
+    """
     scope, name = host.scope, host.node.outputs[0] if host.node.outputs else ""
+    passing = {"Add", "Cast", "Mul"}
     for _ in range(_SCALE_WITHIN):
         users = scope.body.consumers.get(name, [])
         if len(users) != 1:
             return None
         index, place = users[0]
         user = scope.nodes[index]
-        if user.op_type not in ("Cast", "Mul") or not user.outputs:
+        if user.op_type not in passing or not user.outputs:
             return None
+        if user.op_type == "Cast":
+            passing.discard("Add")
         if user.op_type == "Mul" and len(user.inputs) == 2:
             found = _factors(host, scope, user.inputs[1 - place])
             if found:

@@ -80,8 +80,8 @@ Expression = Leaf | Apply
 class Interner:
     """Makes expressions so that equal ones are the same object."""
 
+    # Whatever is an argument is in here, so it lives as long, and its identity can be part of a key.
     _known: dict[tuple[object, ...], Expression] = field(default_factory=dict)
-    _numbers: dict[int, int] = field(default_factory=dict)
 
     def leaf(self, leaf: Leaf) -> Leaf:
         """The one leaf with this content."""
@@ -89,7 +89,6 @@ class Interner:
         content = holder.start if holder else leaf.integers
         found = self._known.setdefault(("leaf", content, leaf.shape, leaf.fill, leaf.dtype.code), leaf)
         assert isinstance(found, Leaf)
-        self._numbers.setdefault(id(found), len(self._numbers))
         return found
 
     def apply(
@@ -103,11 +102,10 @@ class Interner:
         words: str = "",
     ) -> Apply:
         """The one application with this content."""
-        key = (step, parameters, shape, dtype.code, *(self._numbers[id(argument)] for argument in arguments))
+        key = (step, parameters, shape, dtype.code, *map(id, arguments))
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = Apply(step, arguments, parameters, shape, dtype, words)
-            self._numbers[id(known)] = len(self._numbers)
         assert isinstance(known, Apply)
         return known
 

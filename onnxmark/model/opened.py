@@ -189,7 +189,7 @@ def open_model(path: str | PathLike[str], limit: int = MAX_TENSOR_BYTES) -> Mode
 
 @contextmanager
 def _keeping() -> Iterator[None]:
-    """Without the cycle collector: a listing makes much that stays and no garbage, and it would go through all of it."""
+    """Without the collector of cycles: a listing makes much that stays and no garbage, and it would see it all."""
     paused = gc.isenabled()
     gc.disable()
     try:

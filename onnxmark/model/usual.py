@@ -58,15 +58,14 @@ def node(wire: Wire, start: int, end: int) -> Node | None:
             fields += 1
             first = at + 2
             at = first + size
-            text = data[first:at].decode("utf-8", "backslashreplace")
             if tag == _INPUT:
-                inputs.append(text)
+                inputs.append(data[first:at].decode("utf-8", "backslashreplace"))
             elif tag == _OUTPUT:
-                outputs.append(text)
+                outputs.append(data[first:at].decode("utf-8", "backslashreplace"))
             elif tag == _NAME:
-                name = text
+                name = data[first:at].decode("utf-8", "backslashreplace")
             elif tag == _OPERATOR:
-                operator = text
+                operator = _word(data[first:at])
             else:
                 return None
     except IndexError:
@@ -75,6 +74,12 @@ def node(wire: Wire, start: int, end: int) -> Node | None:
         return None
     wire.spend(fields)
     return Node(operator, domain, name, tuple(inputs), tuple(outputs), overload, (start, end), details - begin)
+
+
+@lru_cache(maxsize=1024)
+def _word(data: bytes) -> str:
+    """The name of an operator: one string for all nodes of a kind."""
+    return data.decode("utf-8", "backslashreplace")
 
 
 @lru_cache(maxsize=4096)
@@ -102,7 +107,7 @@ def _tail(data: bytes) -> tuple[str, str, int] | None:
 
 
 def tensor(wire: Wire, start: int, end: int) -> Tensor | None:
-    """The tensor at ``[start, end)`` if it is of the usual layout: dimensions, type, name, raw data and nothing else."""
+    """The tensor at ``[start, end)`` if it is of the usual layout: dimensions, type, name, raw data, no more."""
     data, at = wire.view(start, end)
     head = _HEAD.match(data, at)
     if head is None:

@@ -121,6 +121,19 @@ def test_integer_convolution_finds_its_scale(tmp_path: Path, after) -> None:
     assert np.corrcoef(y.reshape(-1), floats.reshape(-1))[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("where", ["integers", "floats"])
+def test_a_bias_added_to_integers_has_their_scale(tmp_path: Path, where: str) -> None:
+    """As onnx.quantize 0.1 wrote it; after the Cast, a later multiplication is the next layer's affair."""
+    made = integer_conv(np.uint8(120), mul("g", "s", "y"))
+    before, after = ("i", "i2") if where == "integers" else ("f", "g")
+    made.graph.initializer.append(tensor("b", np.ones((8, 1, 1), np.int32 if where == "integers" else np.float32)))
+    made.graph.node.insert(2 if where == "integers" else 3, helper.make_node("Add", [before, "b"], [after]))
+    if where == "integers":
+        made.graph.node[3].input[0], made.graph.node[3].output[0] = "i2", "g"
+    site, _ = read(made, tmp_path)
+    assert site.stored.endswith("ConvInteger scale" if where == "integers" else "(no scale found)")
+
+
 def test_integer_convolution_per_channel(tmp_path: Path) -> None:
     factors = scales(8)
     after = [mul("xs", "per", "xss"), mul("f", "xss", "y")]

@@ -1,4 +1,4 @@
-"""Models nobody here made: every convolution is found and read as onnx reads it; a mark put in survives what users do."""
+"""Models nobody here made: every convolution is read as onnx reads it, and a mark put in survives what users do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnxmark.keymaking import carrier_of, make_key, suggest_site
 from onnxmark.marking import embed_file
 from onnxmark.model import open_model
 from tests.real.models import SUBJECTS, convolutions, locate
-from tests.routes.runtime import dynamic, resaved
+from tests.routes.runtime import dynamic, resaved, without_shapes
 
 N_BITS = 128
 
@@ -51,10 +51,12 @@ def test_a_mark_put_in_survives_optimising_and_quantising(subject: Path, tmp_pat
     key = make_key(carrier_of(site), payload)
     marked = tmp_path / "marked.onnx"
     embed_file(subject, key, marked, layer=site.name)
+    basic = resaved(marked, tmp_path / "basic.onnx", "basic")
+    # The quantiser wants biases to be initializers, which these are after optimising, and no shapes to contradict.
     for name, made in {
         "as written": marked,
-        "ORT basic": resaved(marked, tmp_path / "basic.onnx", "basic"),
-        "int8": dynamic(marked, tmp_path / "int8.onnx"),
+        "ORT basic": basic,
+        "int8": dynamic(without_shapes(basic), tmp_path / "int8.onnx"),
     }.items():
         (finding,) = audit_file(made, [key]).findings
         assert finding.verdict == "match", name

@@ -144,10 +144,13 @@ def half(**options: Any) -> Callable[[onnx.ModelProto], onnx.ModelProto]:
     return change
 
 
-def runtime_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+def runtime_half(**options: Any) -> Callable[[onnx.ModelProto], onnx.ModelProto]:
+    def change(model: onnx.ModelProto) -> onnx.ModelProto:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    return convert_float_to_float16(model)
+        return convert_float_to_float16(model, **options)
+
+    return change
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -389,7 +392,11 @@ QUANTISERS = {
     "half": through("torchscript", half(), HALF, "onnxconverter_common"),
     "half, float inputs": through("torchscript", half(keep_io_types=True), HALF, "onnxconverter_common"),
     "half, convolutions left": through("torchscript", half(op_block_list=["Conv"]), RAW, "onnxconverter_common"),
-    "half by ORT's tool": through("torchscript", runtime_half, HALF),
+    "half by ORT's tool": through("torchscript", runtime_half(), HALF),
+    "half forced, convolutions left": through(
+        "torchscript", runtime_half(op_block_list=["Conv"], force_fp16_initializers=True),
+        r"^initializer float16, raw data → Cast\(float32\)$",
+    ),
     "bfloat16 cast": hiding(
         r"^initializer bfloat16, raw data → Cast\(float32\)$",
         lambda w: chain(("Cast", "b", "new", {"to": T.FLOAT}), b=_bfloat16(w)),
