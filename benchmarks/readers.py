@@ -52,7 +52,7 @@ def loaded(*, with_data: bool = True) -> dict[str, Work]:
     def mean(path: str, kernel: str) -> Any:
         model = onnx.load(path, load_external_data=with_data)
         (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == kernel)
-        if not with_data:
+        if external_data_helper.uses_external_data(tensor) and not with_data:
             external_data_helper.load_external_data_for_tensor(tensor, str(Path(path).parent))
         return numpy_helper.to_array(tensor).mean(axis=0, dtype=np.float64)
 

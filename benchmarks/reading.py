@@ -32,7 +32,7 @@ _OURS: Final = "onnxmark"
 LIBRARIES: Final = (_OURS, "onnx.load", "onnx.load, data left out", "onnx_ir.load", "ONNX Runtime session")
 TASKS: Final = {"list": "listing", "read": "one kernel, mean over filters"}
 MODELS: Final = {
-    "inline": (150, 1.8, "1.8 GB in one file"),
+    "inline": (100, 1.8, "1.8 GB in one file"),
     "external": (318, 3.0, "3 GB of external data"),
     "concatenated": (372, 3.5, "3.5 GB in one file"),
     "numerous": (10_000, 0.1, "20,000 nodes and 20,000 initializers"),

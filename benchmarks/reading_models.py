@@ -28,8 +28,8 @@ _PAYLOAD: Final = 4 * int(np.prod(COMMON))
 
 
 def inline(path: Path, convs: int) -> None:
-    """Convolutions and a third as many fully connected layers, in one file."""
-    write_model(path, convs, convs // 3)
+    """Convolutions and half as many fully connected layers, in one file."""
+    write_model(path, convs, convs // 2)
     # ONNX Runtime lags behind what onnx writes by default; a later value of a field replaces an earlier one.
     with path.open("ab") as file:
         file.write(onnx.ModelProto(ir_version=_IR_VERSION).SerializeToString())

@@ -64,7 +64,11 @@ class Mutator:
         chance = random.random()
         # The seeds stay half of all parents, or the pool would drift to whatever is shortest to read.
         top = self._seeds if chance < 0.5 else len(self._pool)
-        data, found = self._pool[int(random.random() * top)]
+        return self.changed(*self._pool[int(random.random() * top)])
+
+    def changed(self, data: bytes, found: Sequence[Place]) -> bytes:
+        """A mutation of ``data``, whose fields are ``found``."""
+        random = self.random
         chance = random.random()
         if chance > 0.15 and found:
             place = found[int(random.random() * len(found))]
@@ -151,9 +155,6 @@ class Mutator:
         """A message in two occurrences, which protobuf merges."""
         body = data[place.value : place.end]
         cut = int(self.random.random() * (len(body) + 1))
-        if place.child:
-            inner = [other for other in places(field(7, BYTES, body)) if False] or None
-            cut = cut if inner is None else 0
         new = field(place.number, BYTES, body[:cut]) + field(place.number, BYTES, body[cut:])
         return replaced(data, place.start, place.end, new, place.ancestors)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import readers
 from benchmarks.calibration import calibrated
+from benchmarks.reading_models import TARGET, numerous
 from onnxmark.keys import Carrier, Key, Secret, save_key
 from tests.onnx_models import conv_chain
 
@@ -66,10 +68,26 @@ def test_a_cautious_test_has_distance_but_no_excess():
     assert found.excess == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["null_audits", "audit_speed", "help_startup"])
+@pytest.mark.parametrize("name", ["null_audits", "audit_speed", "help_startup", "reading"])
 def test_every_benchmark_says_what_it_is_for(name):
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--help"], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     assert "--json" in done.stdout
+
+
+def test_all_readers_list_and_read_the_same(tmp_path):
+    path = tmp_path / "model.onnx"
+    numerous(path, 6)
+    times = tmp_path / "times"
+    found = {name: library() for name, library in readers.LIBRARIES.items() if "Runtime" not in name}
+    listings = [work["list"](str(path), "") for work in found.values()]
+    assert all(listing == listings[0] for listing in listings)
+    assert len(listings[0]) == 6
+    means = [work["read"](str(path), f"{TARGET}.weight") for work in found.values()]
+    for mean in means:
+        np.testing.assert_array_equal(mean, means[0])
+    assert readers.main("onnxmark", "read", str(path), f"{TARGET}.weight", str(times)) == 0
+    assert float(times.read_text()) > 0
+    assert readers.main("onnxmark", "list", str(tmp_path / "absent"), "", str(times)) == readers.CANNOT

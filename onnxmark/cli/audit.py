@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from enum import StrEnum
@@ -70,6 +71,7 @@ def audit(
     if not 0 < alpha < 1:
         raise typer.BadParameter(f"{alpha:g} does not lie between 0 and 1", param_hint="--alpha")
 
+    _calm_blas()
     from onnxmark.report.console import print_audit
     from onnxmark.report.document import audit_document, failed_audit_document
     from onnxmark.verdict import Policy
@@ -89,6 +91,15 @@ def audit(
         document, code = failed_audit_document(str(model), str(error)), ExitCode.INCONCLUSIVE
     emit(document, print_audit, format_, outputs)
     raise typer.Exit(code)
+
+
+def _calm_blas() -> None:
+    """One BLAS thread: an audit multiplies small blocks by one vector, and on a busy machine threads only wait.
+
+    Has no effect where NumPy is loaded already, or where the user decided otherwise.
+    """
+    for library in ("OPENBLAS", "MKL", "OMP"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 
 def _ring(directory: Path | None) -> list[Path]:

@@ -146,7 +146,9 @@ def _foreign(array: AnyArray, where: str, path: Path, commitment: str, message: 
             f"{where} holds {array.dtype} of shape {array.shape}; a key is an onnxmark record or a 2-D matrix of "
             "numbers"
         )
-    matrix = array.astype(np.float64)
+    # A signalling NaN warns when it is cast; it is refused below.
+    with np.errstate(invalid="ignore"):
+        matrix = array.astype(np.float64)
     if not np.isfinite(matrix).all():
         raise KeyFileError(f"{where} holds values that are not finite")
     bits = None if message is None else load_message(message)

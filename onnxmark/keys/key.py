@@ -160,7 +160,9 @@ def as_bits(values: AnyArray, where: str) -> BitArray:
         raise MessageError(f"{where} must hold zeros and ones, not {flat.dtype}")
     if not 1 <= flat.size <= MAX_BITS:
         raise MessageError(f"{where} has {flat.size:,} bits; a message has 1 to {MAX_BITS:,}")
-    if not np.isin(flat, (0, 1)).all():
+    with np.errstate(invalid="ignore"):
+        plain = bool(np.isin(flat, (0, 1)).all())
+    if not plain:
         raise MessageError(f"{where} must hold zeros and ones only")
     return frozen(flat.astype(np.uint8))
 

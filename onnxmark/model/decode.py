@@ -16,7 +16,7 @@ from onnxmark.model.records import Attribute, Extents, Function, Graph, Header, 
 from onnxmark.model.wire import BYTES, FIXED32, Field, Wire, varint
 
 _FLOAT = 1
-_REPEATED, _REPEATS = 512, 4096
+_REPEATED, _REPEATS = 256, 1024
 """Bytes of attributes worth remembering, and of how many nodes: a bound on memory of a few megabytes."""
 
 

@@ -52,8 +52,8 @@ def tensor(wire: Wire, extents: Extents) -> Tensor:
             elif tag in _PACKED:
                 typed.setdefault(_PACKED[tag], []).append(field)
             elif tag in _TYPED:
-                # A varint is given by its value and its end, but its first byte is needed: it follows the tag.
-                typed.setdefault(_TYPED[tag], []).append((tag, before + 1 if tag & 7 == VARINT else a, b))
+                # A varint is given by its value and its end, but its first byte is needed.
+                typed.setdefault(_TYPED[tag], []).append((tag, _first(wire, before, a, b) if tag & 7 == VARINT else a, b))
             elif tag == 0x6A:
                 external.append(entry(wire, a, b))
             elif tag == 0x70:
@@ -122,6 +122,20 @@ def integers(wire: Wire, start: int, end: int, most: int = MAX_LIST_BYTES) -> li
     except (IndexError, ValueError):
         raise wire.malformed("a broken list of integers", start + at) from None
     return values
+
+
+def _first(wire: Wire, before: int, value: int, end: int) -> int:
+    """First byte of the varint that ends at ``end``, in a field that begins at ``before`` or, past a group, later."""
+    if end - before - 1 == max(1, -(-value.bit_length() // 7)):
+        return before + 1
+    # A tag or a value longer than it need be, or a group skipped on the way: all bytes of a varint but the last have
+    # the high bit set, and the tag's last byte has not.
+    start = max(before, end - 11)
+    data = wire.data(start, end)
+    at = len(data) - 1
+    while at > 0 and data[at - 1] > 127:
+        at -= 1
+    return start + at
 
 
 def signed(value: int) -> int:

@@ -16,6 +16,7 @@ from onnxmark.model.records import Tensor
 from onnxmark.model.source import Source
 
 _DIGITS = re.compile(r"[0-9]{1,19}")
+_MOST_OPEN = 64
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -45,7 +46,7 @@ def reference(tensor: Tensor) -> Reference:
 
 
 class ExternalFiles:
-    """The data files of one model, each opened once.
+    """The data files of one model, the latest of them kept open.
 
     Args:
         model: Path of the model as the user gave it; data lie relative to its directory, not to a link's target.
@@ -94,6 +95,9 @@ class ExternalFiles:
                 source = Source(self.path(tensor), ExternalDataError)
             except ExternalDataError as error:
                 raise _refused(tensor, str(error)) if repr(tensor.name) not in str(error) else error from None
+            if len(self._open) >= _MOST_OPEN:
+                # Exporters that write a file per tensor make thousands; a process may have a thousand open.
+                self._open.pop(next(iter(self._open))).close()
             self._open[place.location] = source
         length = nbytes if place.length is None else place.length
         if length != nbytes:

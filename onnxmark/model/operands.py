@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -64,7 +65,13 @@ class Operands:
         words: str = "",
         inputs: int = 1,
     ) -> Expression:
-        """The primitive ``step`` applied to the first ``inputs`` inputs."""
+        """The primitive ``step`` applied to the first ``inputs`` inputs.
+
+        Raises:
+            Unfoldable: An input is missing, or the result has more elements than can be counted in 64 bits.
+        """
+        if prod(shape) >> 63:
+            raise Unfoldable("makes more elements than any machine can hold")
         arguments = tuple(self.input(i) for i in range(inputs))
         label = self.node.op_type + (f"({words})" if words else "")
         return self.interner.apply(step, arguments, parameters, shape, dtype or arguments[0].dtype, words=label)

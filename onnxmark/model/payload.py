@@ -113,11 +113,8 @@ class Payloads:
         if indices.ndim == 2:
             bounds = np.array(sparse.dims, np.int64)
             inside = bool(((indices >= 0) & (indices < bounds)).all())
-            indices = (
-                np.ravel_multi_index(tuple(indices.T), sparse.dims)
-                if inside and len(values)
-                else indices[:, :1].reshape(-1)
-            )
+            # NumPy's own ravel_multi_index refuses no axes, and more than it has hands for.
+            indices = indices @ np.array([prod(sparse.dims[axis + 1 :]) for axis in range(rank)], np.int64)
         else:
             inside = bool(((indices >= 0) & (indices < prod(sparse.dims))).all())
         if not inside:
@@ -133,7 +130,8 @@ class Payloads:
             ModelLimitError: There are.
         """
         most = self.most if most is None else most
-        if prod(dims) * 4 > most:
+        # An empty axis makes no others harmless: NumPy refuses (0, 2^62) as it does (1, 2^62).
+        if prod(dims) * 4 > most or (0 in dims and prod(max(size, 1) for size in dims) * 4 > most):
             raise ModelLimitError(
                 f"tensor {name!r} of shape {dims} needs more than {most} bytes; raise the limit if meant"
             )

@@ -7,6 +7,7 @@ as a runtime would, and only the result becomes float32.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from onnxmark.model.payload import Payloads
 
 _Step = Callable[[Apply, tuple[AnyArray, ...]], AnyArray]
 _MAX_INTERMEDIATES = 1 << 17
+_MAX_WORK = 256
+_MAX_HELD = 16
+"""Both in tensors of the largest size allowed: far more than any chain of real weights, which are read one by one."""
 
 
 def resolve(expression: Expression, payloads: Payloads) -> Float32Array:
@@ -45,9 +49,10 @@ def evaluate(
     Args:
         expression: What to compute.
         payloads: Where leaves are read from.
-        done: Results by identity of their expressions, used and added to.
+        done: Results by identity of their expressions, used and added to; without it, they are let go when used up.
         most: Bytes any tensor on the way may have as float32, ``payloads.most`` by default.
     """
+    budget = _Budget(expression, payloads.most if most is None else most, keep=done is not None)
     done = {} if done is None else done
     waiting: list[Expression] = [expression]
     while waiting:
@@ -58,6 +63,7 @@ def evaluate(
         payloads.check_size(current.name if isinstance(current, Leaf) else current.words, current.shape, most)
         if isinstance(current, Leaf):
             done[id(current)] = _leaf(current, payloads)
+            budget.spend(current, done)
             continue
         missing = [argument for argument in current.arguments if id(argument) not in done]
         if missing:
@@ -66,7 +72,52 @@ def evaluate(
             waiting.extend(missing)
             continue
         done[id(current)] = _apply(current, tuple(done[id(argument)] for argument in current.arguments))
+        budget.spend(current, done)
     return done[id(expression)]
+
+
+class _Budget:
+    """What computing one expression may cost, and when each result on the way has been used for the last time.
+
+    A file of a few kilobytes can ask for hundreds of steps on tensors as large as the limit allows, out of nothing
+    (ConstantOfShape, Expand). Each alone is within the limit; all of them together must be, too.
+    """
+
+    def __init__(self, expression: Expression, most: int, *, keep: bool) -> None:
+        self._most = most
+        self._work = self._held = 0
+        self._uses: dict[int, int] = {}
+        self._keep = keep
+        stack = [] if keep else [expression]
+        while stack:
+            current = stack.pop()
+            for argument in current.arguments if isinstance(current, Apply) else ():
+                known = self._uses.get(id(argument), 0)
+                self._uses[id(argument)] = known + 1
+                if not known:
+                    stack.append(argument)
+
+    def spend(self, current: Expression, done: dict[int, AnyArray]) -> None:
+        """Count ``current``, just computed, and forget its arguments where nothing else needs them.
+
+        Raises:
+            ModelLimitError: Too much was computed, or is held.
+        """
+        if self._keep:
+            return
+        size = prod(current.shape) * 4
+        self._work += size
+        self._held += size
+        for argument in current.arguments if isinstance(current, Apply) else ():
+            self._uses[id(argument)] -= 1
+            if not self._uses[id(argument)]:
+                del done[id(argument)]
+                self._held -= prod(argument.shape) * 4
+        if self._work > _MAX_WORK * self._most or self._held > _MAX_HELD * self._most:
+            raise ModelLimitError(
+                f"weights of shape {current.shape} are computed from tensors that take {_MAX_WORK} times the limit of"
+                f" {self._most} bytes in all, or {_MAX_HELD} times at once; raise the limit if meant"
+            )
 
 
 def _leaf(leaf: Leaf, payloads: Payloads) -> AnyArray:

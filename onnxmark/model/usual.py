@@ -26,7 +26,7 @@ _REMEMBERED: Final = 512
 
 # The dimensions, each a varint of at most five bytes; the data type; tag and length of the name. Possessive, so that a
 # file cannot make it try twice.
-_HEAD: Final = re.compile(rb"((?:\x08[\x80-\xff]{0,4}+[\x00-\x7f])*+\x10[\x00-\x7f])\x42([\x00-\x7f])")
+_HEAD: Final = re.compile(rb"((?:\x08[\x80-\xff]{0,4}+[\x00-\x7f]){0,%d}+\x10[\x00-\x7f])\x42([\x00-\x7f])" % MAX_RANK)
 
 
 def node(wire: Wire, start: int, end: int) -> Node | None:
@@ -127,8 +127,6 @@ def tensor(wire: Wire, start: int, end: int) -> Tensor | None:
     if begin + raw + size != end:
         return None
     dims, data_type = _shape(head[1])
-    if len(dims) > MAX_RANK:
-        return None
     wire.spend(len(dims) + 3)
     name = data[first:last].decode("utf-8", "backslashreplace")
     return Tensor(name, dims, data_type, Storage.RAW, ((begin + raw, size, size, 1),), (), start)

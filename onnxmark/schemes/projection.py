@@ -23,7 +23,7 @@ Generator = Literal["rademacher", "gaussian", "direct", "diff"]
 GENERATORS: Final[tuple[Generator, ...]] = get_args(Generator)
 
 _CACHED_ENTRIES: Final = 2**27
-_BLOCK_ENTRIES: Final = 2**18
+_BLOCK_ENTRIES: Final = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Projection:
         return rows
 
     def row_blocks(self) -> list[slice]:
-        """Slices over the rows, each small enough to stay in a processor's cache as float64."""
+        """Slices over the rows, each of a few megabytes as float64."""
         step = max(1, _BLOCK_ENTRIES // self.carrier.size)
         return [slice(start, min(start + step, self.n_bits)) for start in range(0, self.n_bits, step)]
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from onnxmark.errors import ModelError
 from onnxmark.model import elements, open_model, usual
 from onnxmark.model.decode import Decoder
+from onnxmark.model.expression import Leaf
+from onnxmark.model.plan import Planner
 from onnxmark.model.source import Source
 from onnxmark.model.wire import Wire
 from tests.model.models import block, constant, conv, model, number, save, tensor, varint, weights
@@ -95,9 +97,9 @@ def padded(value: int) -> bytes:
 
 
 FIELD = st.one_of(
-    st.builds(lambda tag, text: block(tag, text), st.integers(1, 16), TEXT),
+    st.builds(block, st.integers(1, 16), TEXT),
     st.builds(lambda tag, text: varint(tag << 3 | 2) + padded(len(text)) + text, st.integers(1, 9), TEXT),
-    st.builds(lambda tag, size: number(tag, size), st.integers(1, 3), SIZES),
+    st.builds(number, st.integers(1, 3), SIZES),
     st.just(varint(100 << 3 | 3) + number(5, 7) + varint(100 << 3 | 4)),
     st.binary(max_size=12),
 )
@@ -158,13 +160,42 @@ def test_attributes_that_repeat_are_read_once_and_those_with_places_are_not_mixe
         first, second, _ = (decoder.attributes(node) for node in found[:3])
         assert first is second
         one, other = (decoder.attributes(node)["value"].tensor for node in found[3:])
-        assert one is not None and other is not None
+        assert one is not None
+        assert other is not None
         assert one.start != other.start
 
 
-@pytest.mark.parametrize("count", [4095, 4096, 5000])
+@pytest.mark.parametrize("count", [1023, 1024, 1500])
 def test_more_kinds_of_attributes_than_are_remembered(tmp_path: Path, count: int) -> None:
     nodes = [conv("w", group=1, odd=index, name="n") for index in range(count)]
     with open_model(save(model(nodes, [tensor("w", weights(2, 2, 1, 1))]), tmp_path / "m.onnx")) as opened:
         for index, node in enumerate(opened.graph.root.nodes):
             assert opened.graph.decoder.attributes(node)["odd"].integer == index
+
+
+def assert_same_plans(path: Path) -> None:
+    with open_model(path) as opened:
+        root = opened.graph.root
+        for stored in root.body.graph.initializers:
+            if not stored.name:
+                continue
+            found, definition = Planner(opened.payloads).plan(root, stored.name), root.lookup(stored.name)
+            assert definition is not None
+            if definition.kind == "initializer":
+                assert isinstance(found, Leaf)
+                assert tuple(found) == tuple(Planner(opened.payloads)._advance(definition))
+            else:
+                assert not isinstance(found, Leaf) or found.origin != "initializer"
+
+
+def test_the_short_way_to_an_initializer_leads_where_the_long_one_does(wheel_models: dict[str, Path]) -> None:
+    for path in [*sorted(DATA.rglob("*.onnx")), *wheel_models.values()]:
+        assert_same_plans(path)
+
+
+def test_a_node_that_makes_what_an_initializer_is_called_comes_first(tmp_path: Path) -> None:
+    nodes = [constant("w", weights(3, 2, 1, 1)), conv("w")]
+    path = save(model(nodes, [tensor("w", weights(2, 2, 1, 1)), tensor("v", weights(2))]), tmp_path / "m.onnx")
+    assert_same_plans(path)
+    with open_model(path) as opened:
+        assert opened.sites()[0].shape == (3, 2, 1, 1)

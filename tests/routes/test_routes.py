@@ -56,6 +56,15 @@ def test_there_are_enough_routes() -> None:
     assert len(ROUTES) >= 60
 
 
+def test_the_readme_lists_the_routes() -> None:
+    text = (Path(__file__).parent / "README.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    told = {row[0]: row[2] for row in rows if len(row) == 3 and row[0] != "route"}
+    assert list(told) == list(ROUTES)
+    for name, words in told.items():
+        assert re.search(ROUTES[name].stored, words), name
+
+
 def test_the_network_is_as_promised(bench: Bench) -> None:
     """Folding changes the carrier by more than a factor, and keeps every sign."""
     norm = bench.model.norm2
