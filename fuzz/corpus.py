@@ -10,15 +10,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxmark.arrays import AnyArray
-
 _OPSETS: Final = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("f", 1)]
 _MOST: Final = 4096
 
 
 def models() -> list[bytes]:
     """Models made here: every stored form the reader knows, each as small as it can be."""
-    return [model.SerializeToString() for model in (*_plain(), *_stored(), *_structured())]
+    return [model.SerializeToString() for model in (*_plain(), *_stored(), *_integer(), *_structured())]
 
 
 def external_models() -> list[bytes]:
@@ -26,9 +24,10 @@ def external_models() -> list[bytes]:
     return [
         _external(location, offset, length).SerializeToString()
         for location, offset, length in (
-            ("d", "16", "144"), ("sub/d", "0", "144"), ("soft", None, None), ("hard", "880", "144"), ("out", "0", "144"),
-            ("../x", None, None), ("fifo", None, None), ("loop", "0", None), ("up/secret", "0", "144"), ("dir", "1", "1"),
-            ("device", "0", "144"), ("empty", "0", "0"), ("d", "881", "144"),
+            ("d", "16", "144"), ("sub/d", "0", "144"), ("soft", None, None), ("hard", "880", "144"),
+            ("out", "0", "144"), ("../x", None, None), ("fifo", None, None), ("loop", "0", None),
+            ("up/secret", "0", "144"), ("dir", "1", "1"), ("device", "0", "144"), ("empty", "0", "0"),
+            ("d", "881", "144"),
         )
     ]  # fmt: skip
 
@@ -97,7 +96,6 @@ def _stored() -> list[onnx.ModelProto]:
     pairs = helper.make_sparse_tensor(values, numpy_helper.from_array(np.zeros((2, 3), np.int64), "i"), [1, 2, 2])
     return [
         _model([conv], [packed]),
-        _model([_node("Cast", "v,", "w", to=1), conv], [TensorProto(**{"name": "v"}), loose]),
         _model([_node("Cast", "v", "w", to=1), conv], [_renamed(loose, "v")]),
         _model([deq, conv], [_tensor("q", 2, 1, 1, dtype="int8"), _tensor("s", 2), _tensor("z", 2, dtype="int8")]),
         _model([deq, conv], [int4, _tensor("s", 2), zero4]),
@@ -113,6 +111,25 @@ def _stored() -> list[onnx.ModelProto]:
                [_numbers("a", 0, 1)]),
         _model([_node("ConstantOfShape", "s", "w", value=helper.make_tensor("", 1, [1], [2.0])), conv],
                [_numbers("s", 2, 2, 1, 1)]),
+    ]  # fmt: skip
+
+
+def _integer() -> list[onnx.ModelProto]:
+    codes, scale, zero = _tensor("w", 2, 2, 1, 1, dtype="int8"), _tensor("s", 2), _tensor("z", 2, dtype="int8")
+    blocks = _tensor("w", 4, 1, 8, dtype="uint8")
+    return [
+        _model([_node("ConvInteger", "x,w,xz,z", "y")], [codes, zero]),
+        _model([_node("QLinearConv", "x,xs,xz,w,s,z,ys,yz", "y")], [codes, scale, zero]),
+        _model([_node("MatMulInteger", "x,w,xz,z", "y")], [_tensor("w", 3, 2, dtype="uint8"), zero]),
+        _model([_node("MatMulNBits", "x,w,s", "y", "com.microsoft", K=16, N=4, bits=4, block_size=16)],
+               [blocks, _tensor("s", 4)]),
+        _model([_node("NhwcConv", "x,w", "y", "com.microsoft")], [_tensor("w", 2, 1, 1, 2)]),
+        _model([_node("Conv", "x,w", "y", "com.microsoft.nchwc")], [_tensor("w", 8, 1, 1, 8)]),
+        _model([_node("FusedMatMul", "x,w", "y", "com.microsoft", transB=1)], [_tensor("w", 2, 3)]),
+        _model([_node("DynamicQuantizeMatMul", "x,w,s,z", "y", "com.microsoft")],
+               [_tensor("w", 3, 2, dtype="int8"), scale, zero]),
+        _model([_node("QGemm", "x,xs,xz,w,s,z", "y", "com.microsoft", transB=1)],
+               [_tensor("w", 2, 3, dtype="int8"), scale, zero]),
     ]  # fmt: skip
 
 
@@ -160,8 +177,3 @@ def _external(location: str, offset: str | None, length: str | None) -> onnx.Mod
         if value is not None:
             stored.external_data.add(key=key, value=value)
     return _model([_node("Conv", "x,w", "y")], [stored])
-
-
-def matrix() -> AnyArray:
-    """A foreign key."""
-    return np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -16,7 +16,7 @@ from fuzz.protobuf import BYTES, VARINT, Place, field, places, replaced, varint
 MAX_BYTES: Final = 20_000
 _POOL: Final = 400
 
-_NUMBERS: Final = (
+_NUMBERS: Final[tuple[int, ...]] = (
     *range(30), 63, 64, 65, 127, 128, 255, 256, 4095, 4096, 4097, 65535, 65536, 1 << 20, (1 << 31) - 1, 1 << 31,
     (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 2, (1 << 64) - 1,
 )  # fmt: skip
@@ -31,7 +31,7 @@ _TEXTS: Final = (
     b"Pad", b"Gather", b"Tile", b"Pow", b"Split", b"com.microsoft", b"com.microsoft.nchwc", b"ai.onnx", b"f",
     b"axis", b"axes", b"perm", b"to", b"shape", b"value", b"value_ints", b"value_floats", b"value_float", b"value_int",
     b"sparse_value", b"group", b"transB", b"block_size", b"output_dtype", b"starts", b"ends", b"steps", b"allowzero",
-    b"K", b"N", b"bits", b"saturate", b"epsilon", b"then_branch",
+    b"K", b"N", b"bits", b"FusedMatMul", b"QGemm", b"DynamicQuantizeMatMul", b"saturate", b"epsilon", b"then_branch",
 )  # fmt: skip
 
 Edit = Callable[[bytes, Place], bytes]

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing with atheris, where it is installed: ``python -m fuzz.run_atheris --target reader --seconds 60``.
+"""Coverage-guided fuzzing with atheris, where that is installed: ``python -m fuzz.run_atheris --target reader``.
 
 libFuzzer chooses what to keep by the branches it reached; the mutations are ours two times out of three, because bytes
 changed blindly hardly ever leave a protobuf message whole.

@@ -42,6 +42,7 @@ class ModelFile:
         self._file = _File(path)
 
     def __call__(self, data: bytes) -> str:
+        """The word for what came of ``data``."""
         self._file.hold(data)
         with warnings.catch_warnings(record=True) as noticed:
             warnings.simplefilter("always")
@@ -57,6 +58,7 @@ class KeyFile:
         self._file = _File(None)
 
     def __call__(self, data: bytes) -> str:
+        """The word for what came of ``data``."""
         self._file.hold(data)
         with warnings.catch_warnings(record=True) as noticed:
             warnings.simplefilter("always")
@@ -105,7 +107,7 @@ class _File:
 
 def external_folder() -> Path:
     """A folder of data files, good and bad, that the models of the external target refer to."""
-    memory = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
+    memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="onnxmark-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
     home = folder / "home"
     (home / "sub").mkdir(parents=True)

@@ -53,7 +53,8 @@ def tensor(wire: Wire, extents: Extents) -> Tensor:
                 typed.setdefault(_PACKED[tag], []).append(field)
             elif tag in _TYPED:
                 # A varint is given by its value and its end, but its first byte is needed.
-                typed.setdefault(_TYPED[tag], []).append((tag, _first(wire, before, a, b) if tag & 7 == VARINT else a, b))
+                first = _first(wire, before, a, b) if tag & 7 == VARINT else a
+                typed.setdefault(_TYPED[tag], []).append((tag, first, b))
             elif tag == 0x6A:
                 external.append(entry(wire, a, b))
             elif tag == 0x70:

@@ -8,6 +8,7 @@ cache (``models--org--name/snapshots/<revision>/``) every file is a link into ``
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +53,13 @@ class ExternalFiles:
         model: Path of the model as the user gave it; data lie relative to its directory, not to a link's target.
     """
 
-    __slots__ = ("_base", "_model", "_open")
+    __slots__ = ("_base", "_extents", "_model", "_open")
 
     def __init__(self, model: Path) -> None:
         self._model = model
         self._base = model.parent
         self._open: dict[str, Source] = {}
+        self._extents: dict[tuple[int, int], list[tuple[int, int, str]]] = {}
 
     def close(self) -> None:
         """Close all of them."""
@@ -105,7 +107,22 @@ class ExternalFiles:
         if place.offset + length > source.size:
             end = place.offset + length
             raise _refused(tensor, f"it ends at byte {end} of {place.location!r}, which has {source.size} bytes")
+        self._claim(tensor, source, place.offset, place.offset + length)
         return source, place.offset
+
+    def _claim(self, tensor: Tensor, source: Source, start: int, end: int) -> None:
+        """Note the bytes as those of ``tensor``. Tied weights may share all of theirs with another, never a part."""
+        if start == end:
+            return
+        taken = self._extents.setdefault(source.identity, [])
+        at = bisect_left(taken, (start, end, ""))
+        # None of those noted overlap, so the neighbours tell for all.
+        for first, last, name in taken[max(0, at - 1) : at + 1]:
+            if (first, last) == (start, end):
+                return
+            if first < end and start < last:
+                raise _refused(tensor, f"its bytes {start} to {end} overlap those of {name!r}, {first} to {last}")
+        taken.insert(at, (start, end, tensor.name))
 
 
 def _objection(location: str) -> str:

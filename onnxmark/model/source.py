@@ -25,7 +25,7 @@ class Source:
         ModelError: The given kind: nothing there, a directory, a pipe or device, or no permission.
     """
 
-    __slots__ = ("_fd", "path", "size")
+    __slots__ = ("_fd", "identity", "path", "size")
 
     def __init__(self, path: Path, error: type[ModelError] = ModelUnavailable) -> None:
         self.path = path
@@ -42,6 +42,8 @@ class Source:
             self.close()
             raise error(f"{self}: is {_kind(status.st_mode)}, not a regular file; name the file itself")
         self.size = status.st_size
+        self.identity = (status.st_dev, status.st_ino)
+        """The same for all names and links of one file."""
 
     def __str__(self) -> str:
         return repr(str(self.path))
