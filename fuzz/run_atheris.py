@@ -52,8 +52,7 @@ def main() -> int:
         "-max_len=20000",
         f"-artifact_prefix={findings}/atheris-{given.target}-",
     ]
-    mutator = None if given.target == "keys" else _mutator(atheris.Mutate)
-    atheris.Setup(options, one_input, custom_mutator=mutator)
+    atheris.Setup(options, one_input, custom_mutator=_mutator(given.target))
     atheris.Fuzz()
     return 0
 
@@ -67,17 +66,20 @@ def _seed(folder: Path, target: str) -> None:
         (folder / f"seed-{index:03}").write_bytes(data)
 
 
-def _mutator(blind: Callable[[bytes, int], bytes]) -> Callable[[bytes, int, int], bytes]:
+def _mutator(target: str) -> Callable[[bytes, int, int], bytes]:
     from fuzz import corpus
-    from fuzz.mutate import Mutator
+    from fuzz.mutate import Mutator, damaged
+    from fuzz.npy import KeyMutator
 
-    ours = Mutator([*corpus.models(), *corpus.external_models()], random.Random(0))
+    models = Mutator([*corpus.models(), *corpus.external_models()], random.Random(0))
+    keys = KeyMutator(random.Random(0))
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
-        ours.random.seed(seed)
+        chance = random.Random(seed)
+        models.random = keys.random = chance
         if seed % 3 == 0:
-            return bytes(blind(data, most))
-        return ours.changed(data, places(data))[:most]
+            return damaged(data, chance)[:most]
+        return (keys.next() if target == "keys" else models.changed(data, places(data)))[:most]
 
     return mutate
 

@@ -7,8 +7,10 @@ from a library below, and no file left open.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -98,6 +100,7 @@ class _File:
         else:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             self.path = path
+        weakref.finalize(self, os.close, self._descriptor)
 
     def hold(self, data: bytes) -> None:
         """Make ``data`` the content."""
@@ -106,7 +109,7 @@ class _File:
 
 
 def external_folder() -> Path:
-    """A folder of data files, good and bad, that the models of the external target refer to."""
+    """A new folder of data files, good and bad, that the models of the external target refer to."""
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="onnxmark-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
     home = folder / "home"
@@ -132,7 +135,10 @@ def reader() -> Target:
 
 def external() -> Target:
     """The model reader with data files around it."""
-    return ModelFile(external_folder() / "m.onnx")
+    home = external_folder()
+    target = ModelFile(home / "m.onnx")
+    weakref.finalize(target, shutil.rmtree, home.parent, ignore_errors=True)
+    return target
 
 
 def keys() -> Target:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz import corpus, run
+from fuzz import corpus, run, run_atheris
 from fuzz.mutate import MAX_BYTES, Mutator
 from fuzz.npy import key_files
 from fuzz.protobuf import CHILDREN, field, places, replaced, varint
@@ -127,6 +127,21 @@ def test_the_schema_is_that_of_onnx() -> None:
         for number, child in fields.items():
             inner = descriptor.fields_by_number[number].message_type
             assert inner.name == f"{names.get(child, child)}Proto", (owner, number)
+
+
+def test_without_atheris_the_cure_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "atheris", None)
+    monkeypatch.setattr(sys, "argv", ["run_atheris", "--runs", "1"])
+    assert run_atheris.main() == 2
+    assert "pip install atheris" in capsys.readouterr().err
+
+
+def test_nothing_is_left_behind() -> None:
+    target = TARGETS["external"]()
+    home = target._file.path.parent
+    assert home.is_dir()
+    del target
+    assert not home.exists()
 
 
 def test_inputs_stay_small() -> None:

@@ -121,6 +121,21 @@ def test_integer_convolution_finds_its_scale(tmp_path: Path, after) -> None:
     assert np.corrcoef(y.reshape(-1), floats.reshape(-1))[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("factors", [("xk", "per"), ("per", "xk")], ids=["activation first", "weights first"])
+def test_of_two_constant_scales_the_longer_is_the_weights(tmp_path: Path, factors) -> None:
+    after = [mul(*factors, "xss"), mul("f", "xss", "y")]
+    extra = [tensor("per", scales(8).reshape(1, 8, 1, 1)), tensor("xk", np.float32(0.5))]
+    _, found = read(integer_conv(None, *after, extra=extra, w=codes(np.int8)), tmp_path)
+    np.testing.assert_array_equal(found, codes(np.int8).astype(np.float32) * scales(8).reshape(8, 1, 1, 1))
+
+
+def test_of_two_constant_scales_of_one_element_the_second_is_the_weights(tmp_path: Path) -> None:
+    """ONNX Runtime multiplies in this order."""
+    after = [mul("xk", "s", "xss"), mul("f", "xss", "y")]
+    _, found = read(integer_conv(None, *after, extra=[tensor("xk", np.float32(0.5))], w=codes(np.int8)), tmp_path)
+    np.testing.assert_array_equal(found, codes(np.int8).astype(np.float32) * scales())
+
+
 @pytest.mark.parametrize("where", ["integers", "floats"])
 def test_a_bias_added_to_integers_has_their_scale(tmp_path: Path, where: str) -> None:
     """As onnx.quantize 0.1 wrote it; after the Cast, a later multiplication is the next layer's affair."""

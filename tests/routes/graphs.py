@@ -87,15 +87,19 @@ def in_function(model: onnx.ModelProto, inside: bool) -> onnx.ModelProto:
     """The carrier's convolution becomes a local function, its weights an argument or a constant of the function."""
     graph = model.graph
     node, weights = carrier(graph)
-    call = helper.make_node("Layer", [node.input[0]] + ([] if inside else [node.input[1]]), list(node.output),
-                            domain="local", name="call")  # fmt: skip
+    formal = ["x", "w", "b"][: len(node.input)]
+    passed = [place for place in range(len(formal)) if not (inside and place == 1)]
+    call = helper.make_node(
+        "Layer", [node.input[place] for place in passed], list(node.output), domain="local", name="call"
+    )
     body = onnx.NodeProto()
     body.CopyFrom(node)
-    body.input[:] = ["x", "w"]
-    body.output[:] = ["y"]
+    body.input[:], body.output[:] = formal, ["y"]
     nodes = [helper.make_node("Constant", [], ["w"], value=weights), body] if inside else [body]
     opset = [helper.make_opsetid("", 18)]
-    model.functions.append(helper.make_function("local", "Layer", ["x"] if inside else ["x", "w"], ["y"], nodes, opset))
+    model.functions.append(
+        helper.make_function("local", "Layer", [formal[place] for place in passed], ["y"], nodes, opset)
+    )
     model.opset_import.append(helper.make_opsetid("local", 1))
     if inside:
         graph.initializer.remove(weights)

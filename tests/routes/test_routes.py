@@ -30,7 +30,7 @@ def test_the_mark_is_found(bench: Bench, name: str, tmp_path: Path) -> None:
     assert ours.verdict == "match"
     assert other.verdict == route.stranger
     if route.runs:
-        assert agreement(bench, path) > 0.8
+        assert agreement(bench, path) > 0.9
 
 
 def agreement(bench: Bench, path: Path) -> float:
