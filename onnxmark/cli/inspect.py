@@ -25,12 +25,15 @@ def inspect(
     list_only: Annotated[
         bool, typer.Option("--list", help="Do not read the weights: names, shapes and storage only, at once.")
     ] = False,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="Also show nodes, the folding evidence and the distribution of each layer.")
+    ] = False,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
     output: Annotated[list[str] | None, typer.Option("-o", "--output", help="Also write FMT=PATH; repeatable.")] = None,
 ) -> None:
     """List the layers that can carry a mark: operator, shape, how the weights are stored and look, and their capacity.
 
-    BN says whether batch normalisation is folded into the weights; the evidence is in the JSON. "shared" is 1 where
+    BN says whether batch normalisation is folded into the weights; --detail shows on what evidence. "shared" is 1 where
     filters are independent and larger where they share a shift: an indicator, never a verdict.
 
     Examples:
@@ -38,6 +41,8 @@ def inspect(
       onnxmark inspect model.onnx
 
       onnxmark inspect *.onnx --bits 128 --format json
+
+      onnxmark inspect model.onnx --detail
 
       onnxmark inspect huge.onnx --list
     """
@@ -47,7 +52,7 @@ def inspect(
     status = "complete" if not failed else "failed" if len(failed) == len(entries) else "partial"
     document = {"schema": "onnxmark/inspect/v1", "status": status, "bits": bits, "models": entries}
     if len(failed) < len(entries) or format_ is Format.JSON or outputs:
-        emit(document, _print, format_, outputs)
+        emit(document, _print_detail if detail else _print, format_, outputs)
     raise typer.Exit(ExitCode.INCONCLUSIVE if failed else ExitCode.DONE)
 
 
@@ -98,3 +103,9 @@ def _print(document: dict[str, Any], console: Console) -> None:
     from onnxmark.report.listing import print_layers
 
     print_layers(document, console)
+
+
+def _print_detail(document: dict[str, Any], console: Console) -> None:
+    from onnxmark.report.listing import print_layers
+
+    print_layers(document, console, detail=True)

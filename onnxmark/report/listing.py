@@ -34,8 +34,8 @@ def print_key(document: Document, console: Console) -> None:
     console.print(Panel(Group(grid, Text(""), Text(note, style="dim")), title=" key made ", title_align="left"))
 
 
-def print_layers(document: Document, console: Console) -> None:
-    """Print what ``inspect`` found, a table a model."""
+def print_layers(document: Document, console: Console, *, detail: bool = False) -> None:
+    """Print what ``inspect`` found, a table a model, and with ``detail`` a paragraph a layer."""
     for model in document["models"]:
         console.print(Text(plain(model["path"], 200), style="bold"))
         if model["problem"] is not None:
@@ -44,6 +44,8 @@ def print_layers(document: Document, console: Console) -> None:
         producer = plain(model["producer"], 40) or "unknown producer"
         console.print(Text(f"  {byte_size(model['bytes'])} · {producer} · opset {model['opset']}", style="dim"))
         console.print(_layer_table(model["layers"], document["bits"]))
+        for layer in model["layers"] if detail else ():
+            console.print(_layer_detail(layer))
         console.print(_layer_summary(model["layers"], document["bits"]))
 
 
@@ -119,6 +121,29 @@ def _layer_row(layer: Document) -> tuple[str | Text, ...]:
         "" if ratio is None else f"{ratio:.2f}",
         _capacity(layer["capacity"]) if problem is None else Text("–"),
     )
+
+
+def _layer_detail(layer: Document) -> Panel:
+    """Nodes, folding evidence and distribution of one layer."""
+    grid = _grid()
+    grid.add_row("nodes", Text(", ".join(plain(node) for node in layer["nodes"][:8])))
+    grid.add_row("stored as", Text(plain(layer["stored"], 400)))
+    folding, looks, room = layer["folding"], layer["profile"], layer["capacity"]
+    if folding is not None:
+        evidence = "; ".join(plain(words, 300) for words in folding["evidence"])
+        grid.add_row("batch norm", Text(f"{folding['state']}: {evidence}"))
+    if looks is not None:
+        levels = f"{looks['n_levels']:,} different values, {looks['sparsity']:.1%} zeros"
+        grid.add_row(
+            "weights", Text(f"{looks['low']:.4g} to {looks['high']:.4g}, deviation {looks['std']:.4g}; {levels}")
+        )
+    if room is not None:
+        change = room["predicted_relative_change"]
+        cost = "out of reach" if change is None else f"would change {change:.1%} of the norm"
+        words = f"{room['n_bits']} bits in {room['entries']:,} entries of {layer['carrier']}, largest margin"
+        grid.add_row("capacity", Text(f"{words} {room['largest_margin']:.2f}; margin {room['margin']:g} {cost}"))
+    title = Text(f" {layer['position']}  {plain(layer['name'], 60)} ")
+    return Panel(grid, title=title, title_align="left", border_style="dim")
 
 
 def _layer_summary(layers: list[Document], bits: int) -> Text:

@@ -236,6 +236,15 @@ class TestEmbedAndInspect:
         assert (layer["name"], layer["op"], layer["shape"]) == ("conv1.weight", "Conv", list(SHAPE))
         assert layer["capacity"]["ratio"] == pytest.approx(256 / 1152)
         assert "room for 256 bits" in call(capsys, "inspect", host)[1]
+        assert layer["folding"]["state"] == "none"
+        assert layer["profile"]["n_levels"] > 1000
+
+    def test_inspect_in_detail_and_in_brief(self, capsys):
+        out = call(capsys, "inspect", MARKED, "--detail")[1]
+        for words in ("a bias and no normalisation after it", "different values", "largest margin", "node_Conv"):
+            assert words in out
+        brief = json.loads(call(capsys, "inspect", MARKED, "--list", "--format", "json")[1])
+        assert brief["models"][0]["layers"][2]["profile"] is None
 
     def test_inspect_goes_on_past_a_broken_file(self, capsys, host, tmp_path):
         (tmp_path / "broken.onnx").write_bytes(host.read_bytes()[:200])
