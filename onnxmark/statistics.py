@@ -9,7 +9,6 @@ powerful as counting bits in every case we measured, and much more so under prun
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -135,14 +134,6 @@ def sign_flip_test(margins: Float64Array) -> SignFlip:
 def log10_union(log10_p: float, n_hypotheses: int) -> float:
     """Bonferroni: log10 of ``min(1, p * n_hypotheses)``."""
     return min(0.0, log10_p + math.log10(n_hypotheses))
-
-
-def log10_sum(log10_ps: Sequence[float]) -> float:
-    """log10 of ``min(1, sum of probabilities)``."""
-    top = max(log10_ps)
-    if top == -math.inf:
-        return top
-    return min(0.0, top + math.log10(sum(10 ** (value - top) for value in log10_ps)))
 
 
 def _cumulant(sizes: Float64Array, tilt: float) -> float:

@@ -77,9 +77,3 @@ class WeightSet(Mapping[str, WeightTensor]):
 
     def __len__(self) -> int:
         return len(self._tensors)
-
-    def with_tensor(self, tensor: WeightTensor) -> WeightSet:
-        """A copy in which ``tensor`` takes the place of its namesake."""
-        if tensor.name not in self._tensors:
-            raise ValueError(f"no host weights named {tensor.name!r} in this set")
-        return WeightSet(tuple(tensor if old.name == tensor.name else old for old in self._tensors.values()))

@@ -14,7 +14,6 @@ from scipy import stats
 from onnxmark.statistics import (
     log10_binomial_tail,
     log10_poisson_binomial_tail,
-    log10_sum,
     log10_two_urn_tail,
     log10_union,
     sign_flip_test,
@@ -156,8 +155,6 @@ def test_null_p_values_of_the_sign_flip_test_are_uniform_or_larger():
         assert np.mean(bounds <= level) <= level
 
 
-def test_union_and_sum():
+def test_union():
     assert log10_union(-10, 1000) == pytest.approx(-7)
     assert log10_union(-1, 1000) == 0
-    assert log10_sum([-3, -3]) == pytest.approx(math.log10(2e-3))
-    assert log10_sum([-math.inf, -math.inf]) == -math.inf
