@@ -8,7 +8,7 @@ from onnxmark.arrays import BitArray
 from onnxmark.errors import CarrierError
 from onnxmark.keys import Carrier, Key, check_bits, draw_secret_parts, premark_signature
 from onnxmark.model import WeightSite
-from onnxmark.schemes.carriers import FULL, default_kind
+from onnxmark.schemes.carriers import default_kind
 from onnxmark.schemes.projection import Generator, check_parameters
 from onnxmark.weights import WeightTensor
 
@@ -38,7 +38,7 @@ def make_key(
     """
     check_bits(payload.size)
     seed, salt = draw_secret_parts()
-    kind = default_kind(carrier.shape) if kind is None or kind == FULL else kind
+    kind = default_kind(carrier.shape) if kind is None else kind
     key = Key(
         scheme="projection",
         seed=seed,

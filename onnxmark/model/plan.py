@@ -13,7 +13,7 @@ from onnxmark.arrays import AnyArray
 from onnxmark.errors import ModelError
 from onnxmark.model.dtypes import BY_NAME, dtype_of
 from onnxmark.model.expression import Expression, Interner, Leaf
-from onnxmark.model.limits import MAX_SMALL
+from onnxmark.model.limits import MAX_RANK, MAX_SMALL
 from onnxmark.model.operands import Operands, Unfoldable
 from onnxmark.model.operators import rule_for
 from onnxmark.model.payload import Payloads
@@ -204,6 +204,8 @@ class Planner:
             shape = tuple(int(size) for size in self.small(arguments[0]).reshape(-1))
             value = definition.scope.attributes(node).get("value")
             tensor = value.tensor if value is not None else None
+            if len(shape) > MAX_RANK:
+                raise Unfoldable(f"has {len(shape)} axes, more than {MAX_RANK}")
             if min(shape, default=0) < 0 or (tensor is not None and prod(tensor.dims) != 1):
                 raise Unfoldable(f"has the shape {shape[:16]}")
             if tensor is not None:

@@ -25,7 +25,7 @@ FULL: Final = "full"
 MEAN_IHW: Final = "mean-ihw"
 MEAN_HWI: Final = "mean-hwi"
 FOLD: Final = "fold:"
-FULL_LIMIT: Final = 2**18
+FULL_LIMIT: Final = 2**17
 """Above this many weights, ``full`` becomes ``fold:65536``: the matrix would outgrow memory and training steps."""
 DEFAULT_BUCKETS: Final = 2**16
 _FOLD_CHUNK: Final = 2**18
@@ -213,7 +213,7 @@ def _bucket_sums(buckets: NDArray[np.int32], values: AnyArray, size: int) -> Flo
 
 
 def default_kind(shape: Shape) -> str:
-    """``full``, or ``fold:65536`` for a layer of more than 2^18 weights."""
+    """``full``, or ``fold:65536`` for a layer of more than 2^17 weights."""
     return FULL if math.prod(shape) <= FULL_LIMIT else f"{FOLD}{DEFAULT_BUCKETS}"
 
 

@@ -22,6 +22,7 @@ OUTCOMES = {
     "keys-warning-from-the-header": "KeyFileError",  # DeprecationWarning from ast.literal_eval
     "reader-chain-on-a-large-fill": "read",  # all intermediate results held: memory without end
     "reader-fill-along-endless-axes": "none read",  # ValueError: array is too big
+    "reader-fill-of-too-many-axes": "read in part",  # ValueError: maximum dimension
     "reader-group-between-elements": "read",  # refused, for an element was looked for inside the group
     "reader-no-elements-along-endless-axes": "none read",  # ValueError: array is too big
     "reader-shape-beyond-64-bits": "none read",  # OverflowError
