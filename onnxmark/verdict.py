@@ -50,6 +50,16 @@ class Policy:
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must lie between 0 and 1, not {self.alpha}")
 
+    @property
+    def log10_alpha(self) -> float:
+        """What a corrected probability must not exceed for a match, base 10."""
+        return math.log10(self.alpha)
+
+    @property
+    def log10_seed_search(self) -> float:
+        """The same where a forger may have tried 2^64 seeds."""
+        return self.log10_alpha - SEED_SEARCH_BITS * LOG10_2
+
     def standing(self, key_origin: str) -> Standing:
         """The standing of a key by its origin (``seed`` or ``matrix``)."""
         if key_origin != "seed":
@@ -87,13 +97,12 @@ def judge(evidence: Evidence, n_hypotheses: int, policy: Policy) -> Judgement:
     if evidence.degenerate is not None:
         return Judgement(Verdict.INCONCLUSIVE, 0.0, n_hypotheses, evidence.degenerate, clears_seed_search=False)
     log10_p = log10_union(evidence.log10_p, n_hypotheses)
-    threshold = math.log10(policy.alpha)
     return Judgement(
-        verdict=Verdict.MATCH if log10_p <= threshold else Verdict.NO_MATCH,
+        verdict=Verdict.MATCH if log10_p <= policy.log10_alpha else Verdict.NO_MATCH,
         log10_p_value=log10_p,
         n_hypotheses=n_hypotheses,
         reason=None,
-        clears_seed_search=log10_p <= threshold - SEED_SEARCH_BITS * LOG10_2,
+        clears_seed_search=log10_p <= policy.log10_seed_search,
     )
 
 

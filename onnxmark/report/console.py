@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
@@ -146,7 +145,7 @@ def _survival(finding: Document, policy: Document) -> RenderableType:
     """One bar a trial: the evidence left, against the boundary of a match."""
     trials = finding["robustness"]
     strongest = max(-finding["log10_p_value"], *(-trial["log10_p_value"] for trial in trials), 1e-9)
-    boundary = -math.log10(policy["alpha"]) / strongest * _BAR_WIDTH
+    boundary = -policy["log10_alpha"] / strongest * _BAR_WIDTH
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=True, header_style="dim")
     table.add_column("attack", no_wrap=True)
     table.add_column("evidence left (│ boundary of a match)", no_wrap=True)

@@ -15,8 +15,7 @@ import numpy as np
 
 from onnxmark import __version__
 from onnxmark.keys import AnyKey, Key
-from onnxmark.statistics import LOG10_2
-from onnxmark.verdict import SEED_SEARCH_BITS, Standing
+from onnxmark.verdict import Standing
 
 if TYPE_CHECKING:
     # Describing a result does not need the code that makes it; an audit should not pay for loading the embedding.
@@ -61,10 +60,11 @@ def audit_document(audit: Audit, robustness: Mapping[int, Sequence[Trial]] | Non
         audit: The audit.
         robustness: Trials by index of the finding.
     """
+    coverage = _coverage(audit)
     return {
         "schema": AUDIT_SCHEMA,
         "tool": {"name": "onnxmark", "version": __version__},
-        "status": "complete",
+        "status": "partial" if coverage["failed"] else "complete",
         "verdict": str(audit.verdict),
         "model": {
             "path": audit.model.path,
@@ -72,11 +72,12 @@ def audit_document(audit: Audit, robustness: Mapping[int, Sequence[Trial]] | Non
             "producer": audit.model.producer,
             "opset": audit.model.opset,
         },
-        "coverage": _coverage(audit),
+        "coverage": coverage,
         "policy": {
             "alpha": audit.policy.alpha,
             "correction": "bonferroni",
-            "seed_search_bits": SEED_SEARCH_BITS,
+            "log10_alpha": audit.policy.log10_alpha,
+            "log10_seed_search": audit.policy.log10_seed_search,
             "registered": audit.policy.registered,
         },
         "findings": [
@@ -129,7 +130,6 @@ def _finding(finding: Finding, trials: Sequence[Trial]) -> Document:
         "p_value": probability(judgement.log10_p_value),
         "log10_p_value": judgement.log10_p_value,
         "n_hypotheses": judgement.n_hypotheses,
-        "seed_search_log10_threshold": -SEED_SEARCH_BITS * LOG10_2,
         "carrier": None if best is None else _carrier(best),
         "candidates": [_candidate(candidate) for candidate in finding.candidates],
         "robustness": [_trial(trial) for trial in trials],

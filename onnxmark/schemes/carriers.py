@@ -26,7 +26,7 @@ MEAN_IHW: Final = "mean-ihw"
 MEAN_HWI: Final = "mean-hwi"
 FOLD: Final = "fold:"
 FULL_LIMIT: Final = 2**17
-"""Above this many weights, ``full`` becomes ``fold:65536``: the matrix would outgrow memory and training steps."""
+"""Above this many weights the default is ``fold:65536``: embedding in full costs ten times as much from there on."""
 DEFAULT_BUCKETS: Final = 2**16
 _FOLD_CHUNK: Final = 2**18
 MAX_RINGS: Final = 2

@@ -88,6 +88,8 @@ class TestAudit:
         assert finding["clears_seed_search"] is True
         assert (finding["n_bits"], finding["n_errors"], finding["bit_error_rate"]) == (256, 0, 0.0)
         assert finding["n_hypotheses"] == 2
+        assert document["policy"]["log10_alpha"] == pytest.approx(-6)
+        assert document["policy"]["log10_seed_search"] == pytest.approx(np.log10(1e-6 / 2**64))
         assert finding["p_value"] == pytest.approx(2 * 2.0**-256)
         assert finding["log10_p_value"] == pytest.approx(np.log10(finding["p_value"]))
         assert finding["carrier"]["name"] == "conv3.weight"
@@ -324,6 +326,19 @@ def test_an_unreadable_model_still_gives_a_document(capsys, tmp_path):
     assert code == 3
     assert (document["status"], document["verdict"], document["findings"]) == ("failed", "inconclusive", [])
     assert "empty" in document["problem"]
+
+
+def test_a_layer_that_cannot_be_read_makes_the_document_partial(capsys, tmp_path):
+    import onnx
+
+    path = conv_chain(tmp_path / "m.onnx", [kernel((64, 32, 3, 3))])
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    (tmp_path / "m.data").unlink()
+    code, out, _ = call(capsys, "audit", path, "--key", KEY, "--format", "json")
+    document = json.loads(out)
+    assert code == 3
+    assert (document["status"], document["verdict"]) == ("partial", "inconclusive")
+    assert "m.data" in document["coverage"]["failed"][0]["problem"]
 
 
 def test_debug_shows_the_traceback(tmp_path):
