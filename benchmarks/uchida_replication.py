@@ -31,6 +31,7 @@ from onnxmark.attacks import (
     KMeansClustering,
     LargestFirstPruning,
     MagnitudePruning,
+    Means,
     RandomPruning,
     UniformQuantisation,
     apply_attack,
@@ -68,7 +69,7 @@ def of(attack: Attack, bit_error_rate: str, loss: str = "") -> Row:
     """The row of one of our attacks."""
     return Row(
         attack.label,
-        lambda weights, rng: apply_attack(attack, weights, rng),
+        lambda weights, rng: apply_attack(attack, weights, Means(rng)),
         DRAWS if attack.random else 1,
         bit_error_rate,
         loss,

@@ -13,7 +13,9 @@
     ├── MessageError             message bits that do not fit the key
     ├── CarrierError             the model has no layer that fits the key or the layer named
     ├── EmbeddingError           the mark does not fit in the carrier
+    ├── AttackError              an attack cannot be applied to this layer or model
     ├── CalibrationError         calibration inputs do not fit the model
+    ├── ReportError              a saved result cannot be rendered
     ├── PluginError              an entry point is missing or broken
     └── MissingExtra             an optional dependency is not installed
 
@@ -73,6 +75,14 @@ class CarrierError(OnnxmarkError):
 
 class EmbeddingError(OnnxmarkError):
     """The mark does not fit in the carrier."""
+
+
+class AttackError(OnnxmarkError):
+    """An attack cannot be applied to this layer or model, or lacks what it needs."""
+
+
+class ReportError(OnnxmarkError):
+    """A saved result cannot be rendered."""
 
 
 class CalibrationError(OnnxmarkError):

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from onnxmark.attacks import Attack, apply_attack
+from onnxmark.attacks import Attack, Means, apply_attack
 from onnxmark.audit import Candidate, Finding, Schemes, projection_only
 from onnxmark.verdict import Judgement, Policy, Verdict, judge
 from onnxmark.weights import WeightTensor
@@ -91,7 +91,7 @@ def _trial(
     n_draws = DRAWS if attack.random else 1
     rates, judgements = [], []
     for draw in range(n_draws):
-        attacked = apply_attack(attack, weights, np.random.default_rng((seed, draw)))
+        attacked = apply_attack(attack, weights, Means(np.random.default_rng((seed, draw))))
         evidence = scheme.extract(finding.key, attacked, carrier.reading)
         rates.append(evidence.bit_error_rate)
         judgements.append(judge(evidence, finding.judgement.n_hypotheses, policy))

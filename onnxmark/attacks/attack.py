@@ -2,24 +2,91 @@
 
 A new family is then ten lines of arithmetic: it receives finite weights, returns what the attacker would leave behind,
 and cannot hand on a wrong shape, a NaN or a changed input unnoticed. A robustness figure rests on that.
+
+Two kinds share one list of names. An :class:`Attack` is a function of one layer's weights, so a sweep can try hundreds
+of them without writing a file. A :class:`ModelAttack` goes through the graph or through somebody else's tool: it turns
+one file into another. A symmetry of the network is both, since what it does to a lone layer is known.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from onnxmark.arrays import Float32Array
-from onnxmark.errors import CarrierError, PluginError
+from onnxmark.arrays import Float32Array, Float64Array, frozen
+from onnxmark.errors import AttackError, CarrierError, PluginError
 from onnxmark.weights import WeightTensor
 
 
-class Attack(Protocol):
-    """A recipe for changing the weights of one layer, found by its entry point in ``onnxmark.attacks``.
+class Need(StrEnum):
+    """What some attacks take besides the weights; the value names the field of :class:`Means` that holds it."""
 
-    An attack is a frozen dataclass whose *first* field is its main parameter, the one a sweep varies; any other field
-    has a default. Its ``repr`` therefore reproduces it. Parameters out of range are refused with ``ValueError``.
+    REFERENCE = "reference"
+    """The same layer of a model without the mark (``--reference``)."""
+    SECOND_MOMENT = "second_moment"
+    """Statistics of the layer's inputs (``--calibration``)."""
+    MAGNITUDES = "magnitudes"
+    """The magnitudes of all host weights of the model."""
+    CALIBRATION = "calibration"
+    """Inputs of the model (``--calibration``); of file attacks only."""
+
+
+_OPTIONS = {
+    Need.REFERENCE: "the model before it was marked; give --reference MODEL",
+    Need.SECOND_MOMENT: "inputs of the model; give --calibration INPUTS.npz",
+    Need.MAGNITUDES: "all layers of the model",
+    Need.CALIBRATION: "inputs of the model; give --calibration INPUTS.npz",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Means:
+    """What an attacker has at hand besides the weights of the layer under attack.
+
+    Args:
+        rng: Source of all randomness.
+        reference: The same layer of a model without the mark, canonical order.
+        second_moment: Mean of ``patch patch'`` over the im2col'd inputs of the layer, shape (groups, M, M) with
+            ``M = in / group * spatial`` in (in, *spatial) order; not normalised.
+        magnitudes: Absolute values of all host weights of the model, ascending, shape (n,).
+    """
+
+    rng: np.random.Generator
+    reference: Float32Array | None = None
+    second_moment: Float64Array | None = None
+    magnitudes: Float32Array | None = None
+
+    def __post_init__(self) -> None:
+        for array in (self.reference, self.second_moment, self.magnitudes):
+            if array is not None:
+                frozen(array)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileMeans:
+    """What an attacker of a whole file has at hand.
+
+    Args:
+        rng: Source of all randomness.
+        layers: Names of the weight sites to attack; None for all.
+        calibration: Inputs of the model, ``.npz`` by input name.
+    """
+
+    rng: np.random.Generator
+    layers: tuple[str, ...] | None = None
+    calibration: Path | None = None
+
+
+class Recipe(Protocol):
+    """What every attack says of itself, found by its entry point in ``onnxmark.attacks``.
+
+    An attack is a frozen dataclass whose *first* field, if it has any, is its main parameter, the one a sweep varies;
+    any other field has a default. Its ``repr`` therefore reproduces it. Parameters out of range are refused with
+    ``ValueError``.
     """
 
     name: ClassVar[str]
@@ -28,28 +95,38 @@ class Attack(Protocol):
     summary: ClassVar[str]
     """One line for a user: what it does, then the main parameter's unit and range."""
 
-    random: ClassVar[bool]
+    random: ClassVar[bool] = False
     """Whether the result depends on the generator; False promises that the generator is not drawn from."""
 
-    keeps_shape: ClassVar[bool]
-    """Whether the result has the shape of the input; False for attacks that remove filters or channels."""
+    needs: ClassVar[tuple[Need, ...]] = ()
+    """What it takes besides the weights."""
+
+    strengths: ClassVar[tuple[Any, ...]] = ()
+    """Values of the main parameter that a full sweep tries, weakest attack first."""
 
     @property
     def parameter(self) -> float:
-        """Value of the main parameter."""
-        ...
+        """Value of the main parameter; 1 where there is none."""
+        return main_parameter(self)
 
     @property
     def label(self) -> str:
-        """The recipe in a few words, for tables (``L1 pruning 65 %``)."""
+        """The recipe in a few words, for tables (``L1 pruning 65 %``); different recipes have different labels."""
         ...
 
-    def change(self, values: Float32Array, rng: np.random.Generator) -> Float32Array:
+
+class Attack(Recipe, Protocol):
+    """A recipe for changing the weights of one layer."""
+
+    keeps_shape: ClassVar[bool] = True
+    """Whether the result has the shape of the input; False for attacks that remove or add filters or channels."""
+
+    def change(self, values: Float32Array, means: Means) -> Float32Array:
         """The attacked weights; called by :func:`apply_attack`, which checks them.
 
         Args:
             values: Canonical host weights (out, in / group, *spatial): finite, not empty, read-only.
-            rng: Source of all randomness.
+            means: What else the attacker has; every field named in ``needs`` is there.
 
         Returns:
             Finite float32 weights.
@@ -57,24 +134,59 @@ class Attack(Protocol):
         ...
 
 
-def apply_attack(attack: Attack, weights: WeightTensor, rng: np.random.Generator) -> WeightTensor:
+class ModelAttack(Recipe, Protocol):
+    """A recipe for turning a model file into another."""
+
+    def rewrite(self, source: Path, output: Path, means: FileMeans) -> tuple[str, ...]:
+        """Attack a file.
+
+        Args:
+            source: The model; left as it is.
+            output: Where the attacked model goes, in another directory, which exists.
+            means: What else the attacker has.
+
+        Returns:
+            What was done and what was left alone, in sentences for the report.
+
+        Raises:
+            AttackError: The attack cannot be applied to this model, or would change nothing.
+            MissingExtra: A tool is not installed.
+            ModelError: The model cannot be read or written.
+        """
+        ...
+
+
+def main_parameter(recipe: Any) -> float:
+    """Value of a recipe's first field; 1 where it has none."""
+    found = fields(recipe)
+    return float(getattr(recipe, found[0].name)) if found else 1.0
+
+
+def missing(needs: tuple[Need, ...], means: Means | FileMeans) -> str:
+    """What an attack needs and does not have, in words that name the option; empty where it has all."""
+    return " and ".join(_OPTIONS[need] for need in needs if getattr(means, need.value, None) is None)
+
+
+def apply_attack(attack: Attack, weights: WeightTensor, means: Means) -> WeightTensor:
     """Attack one layer and hold the attack to its promise.
 
     Args:
         attack: The recipe.
         weights: Host weights of one layer; left as they are.
-        rng: Source of all randomness; the same state gives the same result.
+        means: What else the attacker has; a generator in the same state gives the same result.
 
     Returns:
         The same layer with the attacked values, read-only.
 
     Raises:
+        AttackError: The attack needs what is not there, or the reference is of another shape.
         CarrierError: The layer is empty or holds values that are not finite: there is nothing to attack.
         PluginError: The attack broke its promise.
     """
     _check_host(weights)
+    _check_means(attack, weights, means)
     before = weights.values.copy()
-    values = attack.change(weights.values, rng)
+    values = attack.change(weights.values, means)
     broken = _broken_promise(attack, before, weights.values, values)
     if broken:
         raise PluginError(f"attack {attack!r} on {weights.name!r} {broken}; this is a fault of the attack")
@@ -86,6 +198,17 @@ def _check_host(weights: WeightTensor) -> None:
         raise CarrierError(f"host weights {weights.name!r} of shape {weights.shape} are empty; choose another layer")
     if not np.isfinite(weights.values).all():
         raise CarrierError(f"host weights {weights.name!r} are not all finite and cannot be attacked; repair the model")
+
+
+def _check_means(attack: Attack, weights: WeightTensor, means: Means) -> None:
+    lacking = missing(attack.needs, means)
+    if lacking:
+        raise AttackError(f"attack {attack.name!r} on {weights.name!r} needs {lacking}")
+    if means.reference is not None and means.reference.shape != weights.shape:
+        raise AttackError(
+            f"the reference of {weights.name!r} has shape {means.reference.shape}, expected {weights.shape}; "
+            "give the model that this one was made from"
+        )
 
 
 def _broken_promise(attack: Attack, before: Float32Array, after: Float32Array, result: Float32Array) -> str:

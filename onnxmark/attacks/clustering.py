@@ -13,13 +13,14 @@ from typing import ClassVar, Final
 import numpy as np
 
 from onnxmark.arrays import Float32Array, Float64Array, Int64Array
+from onnxmark.attacks.attack import Attack, Means
 
 MAX_BITS: Final = 16
 ROUNDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class KMeansClustering:
+class KMeansClustering(Attack):
     """Replace each non-zero weight by the nearest of 2^bits centroids, after Lloyd's algorithm in one dimension.
 
     Centroid j starts at min + j (max - min) / (2^bits - 1), over the non-zero weights. A centroid nobody is nearest to
@@ -33,8 +34,7 @@ class KMeansClustering:
 
     name: ClassVar[str] = "cluster"
     summary: ClassVar[str] = "replace non-zero weights by 2^bits k-means centroids; bits an index, 1 to 16"
-    random: ClassVar[bool] = False
-    keeps_shape: ClassVar[bool] = True
+    strengths: ClassVar[tuple[int, ...]] = (8, 6, 5, 4, 3, 2, 1)
 
     bits: int
     rounds: int = ROUNDS
@@ -46,16 +46,11 @@ class KMeansClustering:
             raise ValueError(f"rounds must be a whole number from 1, found {self.rounds!r}")
 
     @property
-    def parameter(self) -> float:
-        """Bits an index."""
-        return self.bits
-
-    @property
     def label(self) -> str:
         """``k-means clustering 4 bit``."""
         return f"k-means clustering {self.bits} bit" + ("" if self.rounds == ROUNDS else f", {self.rounds} rounds")
 
-    def change(self, values: Float32Array, rng: np.random.Generator) -> Float32Array:
+    def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
         alive = values[values != 0].astype(np.float64)
         if alive.size == 0:

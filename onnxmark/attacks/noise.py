@@ -12,10 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from onnxmark.arrays import Float32Array
+from onnxmark.attacks.attack import Attack, Means
 
 
 @dataclass(frozen=True, slots=True)
-class GaussianNoise:
+class GaussianNoise(Attack):
     """Add independent normal noise of standard deviation ``strength * std(W)`` to every weight, zeros included.
 
     Args:
@@ -25,7 +26,7 @@ class GaussianNoise:
     name: ClassVar[str] = "noise"
     summary: ClassVar[str] = "add Gaussian noise; standard deviations of the layer, 0 or more"
     random: ClassVar[bool] = True
-    keeps_shape: ClassVar[bool] = True
+    strengths: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
 
     strength: float
 
@@ -34,18 +35,13 @@ class GaussianNoise:
             raise ValueError(f"the noise strength must be finite and not negative, found {self.strength!r}")
 
     @property
-    def parameter(self) -> float:
-        """The strength."""
-        return self.strength
-
-    @property
     def label(self) -> str:
         """``Gaussian noise 0.5 σ``."""
         return f"Gaussian noise {self.strength:.10g} σ"
 
-    def change(self, values: Float32Array, rng: np.random.Generator) -> Float32Array:
+    def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
         sigma = self.strength * float(values.std(dtype=np.float64))
-        noisy = values + sigma * rng.standard_normal(values.shape)
+        noisy = values + sigma * means.rng.standard_normal(values.shape)
         limits = np.finfo(np.float32)
         return np.clip(noisy, limits.min, limits.max).astype(np.float32)

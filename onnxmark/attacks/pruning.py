@@ -11,15 +11,16 @@ The count is exact in all three: ``round(fraction * n)`` weights out of n (halve
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from onnxmark.arrays import Float32Array, Int64Array
+from onnxmark.attacks.attack import Attack, Means
 
 
 @dataclass(frozen=True, slots=True)
-class _Pruning:
+class _Pruning(Attack, Protocol):
     """What the pruning attacks share.
 
     Args:
@@ -27,19 +28,13 @@ class _Pruning:
     """
 
     title: ClassVar[str]
-    random: ClassVar[bool] = False
-    keeps_shape: ClassVar[bool] = True
+    strengths: ClassVar[tuple[float, ...]] = (0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 0.95, 0.99)
 
     fraction: float
 
     def __post_init__(self) -> None:
         if not 0 <= self.fraction <= 1:
             raise ValueError(f"the fraction to prune must be from 0 to 1 (0.65 for 65 %), found {self.fraction!r}")
-
-    @property
-    def parameter(self) -> float:
-        """The fraction."""
-        return self.fraction
 
     @property
     def label(self) -> str:
@@ -59,7 +54,7 @@ class MagnitudePruning(_Pruning):
     title: ClassVar[str] = "L1 pruning"
     summary: ClassVar[str] = "zero the weights of smallest magnitude; fraction of the layer, 0 to 1"
 
-    def change(self, values: Float32Array, rng: np.random.Generator) -> Float32Array:
+    def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
         return _zeroed(values, _smallest(np.abs(values).reshape(-1), _count(self.fraction, values.size)))
 
@@ -77,9 +72,9 @@ class RandomPruning(_Pruning):
     summary: ClassVar[str] = "zero weights drawn at random; fraction of the layer, 0 to 1"
     random: ClassVar[bool] = True
 
-    def change(self, values: Float32Array, rng: np.random.Generator) -> Float32Array:
+    def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
-        return _zeroed(values, rng.permutation(values.size)[: _count(self.fraction, values.size)])
+        return _zeroed(values, means.rng.permutation(values.size)[: _count(self.fraction, values.size)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +89,7 @@ class LargestFirstPruning(_Pruning):
     title: ClassVar[str] = "largest-first pruning"
     summary: ClassVar[str] = "zero the weights of largest magnitude; fraction of the layer, 0 to 1"
 
-    def change(self, values: Float32Array, rng: np.random.Generator) -> Float32Array:
+    def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
         return _zeroed(values, _smallest(-np.abs(values).reshape(-1), _count(self.fraction, values.size)))
 

@@ -12,12 +12,13 @@ from typing import ClassVar, Final
 import numpy as np
 
 from onnxmark.arrays import Float32Array, Float64Array
+from onnxmark.attacks.attack import Attack, Means
 
 MAX_BITS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class UniformQuantisation:
+class UniformQuantisation(Attack):
     """Round to 2^bits evenly spaced levels from the smallest to the largest weight (affine, min-max).
 
     Args:
@@ -29,8 +30,7 @@ class UniformQuantisation:
 
     name: ClassVar[str] = "quantize"
     summary: ClassVar[str] = "round to 2^bits evenly spaced levels; bits a weight, 1 to 32"
-    random: ClassVar[bool] = False
-    keeps_shape: ClassVar[bool] = True
+    strengths: ClassVar[tuple[int, ...]] = (8, 6, 5, 4, 3, 2, 1)
 
     bits: int
     per_channel: bool = False
@@ -42,17 +42,12 @@ class UniformQuantisation:
             raise ValueError(f"bits must be a whole number from {lowest} to {MAX_BITS}, found {self.bits!r}")
 
     @property
-    def parameter(self) -> float:
-        """Bits a weight."""
-        return self.bits
-
-    @property
     def label(self) -> str:
         """``quantisation 4 bit``, with what differs from the default."""
         variant = (", per channel" if self.per_channel else "") + (", symmetric" if self.symmetric else "")
         return f"quantisation {self.bits} bit{variant}"
 
-    def change(self, values: Float32Array, rng: np.random.Generator) -> Float32Array:
+    def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
         rows = values.reshape(len(values) if self.per_channel else 1, -1).astype(np.float64)
         if self.symmetric:

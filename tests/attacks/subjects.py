@@ -11,6 +11,7 @@ from onnxmark.attacks import (
     KMeansClustering,
     LargestFirstPruning,
     MagnitudePruning,
+    Means,
     RandomPruning,
     UniformQuantisation,
 )
@@ -69,3 +70,8 @@ def layer(values: Float32Array) -> WeightTensor:
 def generator(seed: int = 0) -> np.random.Generator:
     """A fresh generator."""
     return np.random.default_rng(seed)
+
+
+def means(seed: int = 0) -> Means:
+    """What an attacker has: a fresh generator."""
+    return Means(generator(seed))

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 
 from onnxmark.attacks import KMeansClustering, RandomPruning, apply_attack
 
-from .subjects import LAYERS, generator, layer
+from .subjects import LAYERS, generator, layer, means
 
 whole_number_layers = hnp.arrays(
     np.float32,
@@ -21,7 +21,7 @@ whole_number_layers = hnp.arrays(
 
 
 def clustered(attack, values):
-    return apply_attack(attack, layer(values), generator()).values
+    return apply_attack(attack, layer(values), means()).values
 
 
 def clustered_by_loop(values, bits, rounds=300):
@@ -58,7 +58,7 @@ def clustered_by_sklearn(values, bits):
 def test_agrees_with_scikit_learn_where_no_cluster_is_empty(bits, sparsity):
     # Uniform weights, zeroed at random: an empty cluster (such as a gap around zero) scikit-learn moves; we leave it.
     values = generator(3).uniform(-1, 1, (40, 10, 3, 3)).astype(np.float32)
-    values = apply_attack(RandomPruning(sparsity), layer(values), generator()).values
+    values = apply_attack(RandomPruning(sparsity), layer(values), means()).values
     ours = clustered(KMeansClustering(bits), values)
     np.testing.assert_allclose(ours, clustered_by_sklearn(values, bits), rtol=1e-5, atol=1e-7)
 

@@ -7,11 +7,11 @@ import pytest
 
 from onnxmark.attacks import GaussianNoise, apply_attack
 
-from .subjects import LAYERS, generator, layer
+from .subjects import LAYERS, generator, layer, means
 
 
 def noise_on(values, strength, seed=0):
-    result = apply_attack(GaussianNoise(strength), layer(values), generator(seed)).values
+    result = apply_attack(GaussianNoise(strength), layer(values), means(seed)).values
     return result.astype(np.float64) - values
 
 

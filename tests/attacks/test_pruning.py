@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from onnxmark.attacks import LargestFirstPruning, MagnitudePruning, RandomPruning, apply_attack
 
-from .subjects import LAYERS, generator, layer
+from .subjects import LAYERS, generator, layer, means
 
 FAMILY = (MagnitudePruning, RandomPruning, LargestFirstPruning)
 fractions = st.floats(0, 1)
@@ -23,7 +23,7 @@ tied_layers = hnp.arrays(
 
 
 def pruned(attack, values):
-    return apply_attack(attack, layer(values), generator()).values
+    return apply_attack(attack, layer(values), means()).values
 
 
 def pruned_by_loop(values, count, sign):
@@ -89,7 +89,7 @@ def test_zeros_already_there_count():
 
 def test_random_pruning_spares_no_position():
     values = np.ones((4, 5), np.float32)
-    hits = sum((apply_attack(RandomPruning(0.5), layer(values), generator(seed)).values == 0) for seed in range(400))
+    hits = sum((apply_attack(RandomPruning(0.5), layer(values), means(seed)).values == 0) for seed in range(400))
     # Binomial(400, 1/2): 5 standard deviations are 50.
     assert hits.min() > 150
     assert hits.max() < 250

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from onnxmark.attacks import UniformQuantisation, apply_attack
 
-from .subjects import LAYERS, generator, layer
+from .subjects import LAYERS, layer, means
 
 any_layer = hnp.arrays(
     np.float32,
@@ -21,7 +21,7 @@ few_bits = st.integers(1, 8)
 
 
 def quantised(attack, values):
-    return apply_attack(attack, layer(values), generator()).values
+    return apply_attack(attack, layer(values), means()).values
 
 
 def nearest(value, levels):

@@ -24,7 +24,7 @@ from onnxmark.attacks import (
 from onnxmark.keys import load_key
 from onnxmark.schemes.extraction import ProjectionScheme
 
-from .subjects import generator, layer
+from .subjects import layer, means
 
 DATA = Path(__file__).parents[2].parent / "shared/data/uchida-replication"
 DRAWS = 50
@@ -52,7 +52,7 @@ def read():
 
 
 def attacked(attack: Attack, host, seed: int = 0):
-    return apply_attack(attack, host, generator(seed))
+    return apply_attack(attack, host, means(seed))
 
 
 def test_unattacked_mark_is_read_without_error(host, read):
