@@ -183,18 +183,23 @@ def load(folder: Path) -> tuple[AnyKey, WeightTensor]:
     return key, WeightTensor("kernel", np.ascontiguousarray(kernel), origin)
 
 
+def table(folder: Path) -> Table:
+    """The whole table, measured on the data in a folder."""
+    shown = Table(title="Uchida et al., random key, 256 bits in a 3x3x64x64 kernel (± standard error of the mean)")
+    for heading in ("attack", "BER", "reference", "mean loss", "reference"):
+        shown.add_column(heading, justify="left" if heading == "attack" else "right")
+    for row in cells(*load(folder)):
+        shown.add_row(*row)
+    return shown
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
         description="Robustness of a replicated Uchida mark: ours beside the reference figures."
     )
     parser.add_argument("data", type=Path, metavar="DATA_DIR", help="folder with the kernel, the key and its bits")
-    table = Table(title="Uchida et al., random key, 256 bits in a 3x3x64x64 kernel (± standard error of the mean)")
-    for heading in ("attack", "BER", "reference", "mean loss", "reference"):
-        table.add_column(heading, justify="left" if heading == "attack" else "right")
-    for row in cells(*load(parser.parse_args().data)):
-        table.add_row(*row)
-    Console().print(table)
+    Console().print(table(parser.parse_args().data))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@
     ├── EmbeddingError           the mark does not fit in the carrier
     ├── AttackError              an attack cannot be applied to this layer or model
     ├── CalibrationError         calibration inputs do not fit the model
+    ├── DataError                the files of a data set cannot be used
     ├── ReportError              a saved result cannot be rendered
     ├── PluginError              an entry point is missing or broken
     └── MissingExtra             an optional dependency is not installed
@@ -87,6 +88,10 @@ class ReportError(OnnxmarkError):
 
 class CalibrationError(OnnxmarkError):
     """The calibration inputs do not fit the model."""
+
+
+class DataError(OnnxmarkError):
+    """The files of a data set cannot be used, or their images and labels do not belong together."""
 
 
 class PluginError(OnnxmarkError):

@@ -188,3 +188,42 @@ def _mills_ratio(x: float) -> float:
 
 def _log10_upper(natural: float) -> float:
     return min(0.0, natural / _LN10)
+
+
+def mean_interval(samples: Float64Array) -> tuple[float, float]:
+    """The 95 % confidence interval of a mean: Student's t, for samples that are about normal.
+
+    Args:
+        samples: Shape (n,), n > 1.
+
+    Raises:
+        ValueError: There are fewer than two samples, which say nothing of their spread.
+    """
+    if samples.size < 2:
+        raise ValueError(f"an interval takes two samples or more, found {samples.size}")
+    mean, spread = float(samples.mean()), float(samples.std(ddof=1))
+    half = student_t_quantile(0.95, samples.size - 1) * spread / math.sqrt(samples.size)
+    return mean - half, mean + half
+
+
+def student_t_quantile(confidence: float, freedom: int) -> float:
+    """The t for which ``P(-t <= T <= t)`` is ``confidence``, in (0, 1); T is Student's with ``freedom`` degrees."""
+    low, high = 0.0, 1.0
+    while _student_t_inside(high, freedom) < confidence:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _student_t_inside(middle, freedom) < confidence else (low, middle)
+    return high
+
+
+def _student_t_inside(t: float, freedom: int) -> float:
+    """P(-t <= T <= t), by the finite sums for whole degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    cosine, sine = math.cos(angle), math.sin(angle)
+    odd = freedom % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for count in range(1 + odd, freedom, 2):
+        total += term
+        term *= cosine**2 * count / (count + 1)
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total

@@ -16,7 +16,9 @@ from onnxmark.statistics import (
     log10_poisson_binomial_tail,
     log10_two_urn_tail,
     log10_union,
+    mean_interval,
     sign_flip_test,
+    student_t_quantile,
 )
 
 
@@ -158,3 +160,24 @@ def test_null_p_values_of_the_sign_flip_test_are_uniform_or_larger():
 def test_union():
     assert log10_union(-10, 1000) == pytest.approx(-7)
     assert log10_union(-1, 1000) == 0
+
+
+@pytest.mark.parametrize("freedom", [*range(1, 32), 99, 1000])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_student_t_quantile_agrees_with_scipy(confidence, freedom):
+    expected = stats.t.ppf(0.5 + confidence / 2, freedom)
+    assert student_t_quantile(confidence, freedom) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
+def test_interval_of_a_mean_agrees_with_scipy(samples):
+    low, high = mean_interval(np.array(samples))
+    expected = stats.ttest_1samp(samples, 0.0).confidence_interval(0.95) if np.std(samples) > 1e-12 else (low, high)
+    assert (low, high) == pytest.approx(tuple(expected), rel=1e-6, abs=1e-9)
+    assert low <= np.mean(samples) + 1e-12
+    assert high >= np.mean(samples) - 1e-12
+
+
+def test_an_interval_takes_two_samples():
+    with pytest.raises(ValueError, match="two samples or more, found 1"):
+        mean_interval(np.array([0.5]))

@@ -34,8 +34,13 @@ class Need(StrEnum):
     CALIBRATION = "calibration"
     """Inputs of the model (``--calibration``); of file attacks only."""
 
+    @property
+    def words(self) -> str:
+        """What is needed and how to give it, for a sentence that begins with "needs"."""
+        return _WORDS[self]
 
-_OPTIONS = {
+
+_WORDS = {
     Need.REFERENCE: "the model before it was marked; give --reference MODEL",
     Need.SECOND_MOMENT: "inputs of the model; give --calibration INPUTS.npz",
     Need.MAGNITUDES: "all layers of the model",
@@ -164,7 +169,7 @@ def main_parameter(recipe: Any) -> float:
 
 def missing(needs: tuple[Need, ...], means: Means | FileMeans) -> str:
     """What an attack needs and does not have, in words that name the option; empty where it has all."""
-    return " and ".join(_OPTIONS[need] for need in needs if getattr(means, need.value, None) is None)
+    return " and ".join(need.words for need in needs if getattr(means, need.value, None) is None)
 
 
 def apply_attack(attack: Attack, weights: WeightTensor, means: Means) -> WeightTensor:

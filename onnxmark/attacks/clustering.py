@@ -52,16 +52,20 @@ class KMeansClustering(Attack):
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
-        alive = values[values != 0].astype(np.float64)
+        alive = np.sort(values[values != 0])  # before they become doubles: half the time
         if alive.size == 0:
             return values.copy()
-        centroids = _lloyd(np.sort(alive), 2**self.bits, self.rounds)
-        clustered = values.copy()
-        clustered[values != 0] = centroids[np.searchsorted(_midpoints(centroids), alive)]
-        return clustered
+        return snapped(values, lloyd(alive.astype(np.float64), 2**self.bits, self.rounds))
 
 
-def _lloyd(values: Float64Array, n_centroids: int, rounds: int) -> Float64Array:
+def snapped(values: Float32Array, centroids: Float64Array) -> Float32Array:
+    """Each non-zero of ``values``, of any shape, replaced by the nearest of ascending ``centroids`` (k,), k > 0."""
+    clustered = values.copy()
+    clustered[values != 0] = centroids[np.searchsorted(_midpoints(centroids), values[values != 0].astype(np.float64))]
+    return clustered
+
+
+def lloyd(values: Float64Array, n_centroids: int, rounds: int = ROUNDS) -> Float64Array:
     """Centroids, ascending, of ascending ``values`` (n,) with n > 0.
 
     In one dimension clusters are intervals, so a round costs one binary search a centroid and one pass of sums.

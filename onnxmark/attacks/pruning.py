@@ -4,8 +4,9 @@ Smallest-magnitude pruning (Han, Mao, Dally: Deep Compression, ICLR 2016, arXiv 
 save memory, and the removal attack Uchida et al. (ICMR 2017, arXiv 1701.04082) report. Random and largest-first pruning
 bracket it: the first knows nothing of the weights, the second destroys the layer fastest.
 
-The count is exact in all three: ``round(fraction * n)`` weights out of n (halves to even, as
-``torch.nn.utils.prune`` counts), ties in magnitude broken by position, the earlier first.
+The count is exact in these three: ``round(fraction * n)`` weights out of n (halves to even, as
+``torch.nn.utils.prune`` counts), ties in magnitude broken by position, the earlier first. Only pruning by one threshold
+for the whole model takes what the threshold takes.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from onnxmark.arrays import Float32Array, Int64Array
-from onnxmark.attacks.attack import Attack, Means
+from onnxmark.arrays import Float32Array, Float64Array, Int64Array
+from onnxmark.attacks.attack import Attack, Means, Need
 
 
 @dataclass(frozen=True, slots=True)
-class _Pruning(Attack, Protocol):
-    """What the pruning attacks share.
+class Pruning(Attack, Protocol):
+    """What the pruning attacks share, structured ones too.
 
     Args:
-        fraction: Part of the layer's weights to zero, 0 to 1.
+        fraction: Part of what is pruned (weights, filters, ...) to remove, 0 to 1.
     """
 
     title: ClassVar[str]
@@ -43,7 +44,7 @@ class _Pruning(Attack, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MagnitudePruning(_Pruning):
+class MagnitudePruning(Pruning):
     """Zero the weights of smallest magnitude ("L1 pruning"). Weights that are zero already count among them.
 
     Args:
@@ -56,11 +57,11 @@ class MagnitudePruning(_Pruning):
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
-        return _zeroed(values, _smallest(np.abs(values).reshape(-1), _count(self.fraction, values.size)))
+        return _zeroed(values, smallest(np.abs(values).reshape(-1), count_of(self.fraction, values.size)))
 
 
 @dataclass(frozen=True, slots=True)
-class RandomPruning(_Pruning):
+class RandomPruning(Pruning):
     """Zero weights drawn uniformly, whatever their size.
 
     Args:
@@ -74,11 +75,11 @@ class RandomPruning(_Pruning):
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
-        return _zeroed(values, means.rng.permutation(values.size)[: _count(self.fraction, values.size)])
+        return _zeroed(values, means.rng.permutation(values.size)[: count_of(self.fraction, values.size)])
 
 
 @dataclass(frozen=True, slots=True)
-class LargestFirstPruning(_Pruning):
+class LargestFirstPruning(Pruning):
     """Zero the weights of largest magnitude: ruins the layer fastest, so it bounds what pruning can do to a mark.
 
     Args:
@@ -91,14 +92,44 @@ class LargestFirstPruning(_Pruning):
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
-        return _zeroed(values, _smallest(-np.abs(values).reshape(-1), _count(self.fraction, values.size)))
+        return _zeroed(values, smallest(-np.abs(values).reshape(-1), count_of(self.fraction, values.size)))
 
 
-def _count(fraction: float, n_weights: int) -> int:
-    return round(fraction * n_weights)
+@dataclass(frozen=True, slots=True)
+class GlobalPruning(Pruning):
+    """Zero what lies at or below one threshold for the whole model: layers of small weights lose more than others.
+
+    The threshold is the magnitude of the ``round(fraction * n)``-th smallest of the model's n host weights. A layer on
+    its own cannot know which of the weights that equal the threshold stand earlier in the model, so all of them go:
+    pruned is the fraction or, where magnitudes repeat, more.
+
+    Args:
+        fraction: Part of all host weights of the model to zero, 0 to 1.
+    """
+
+    name: ClassVar[str] = "prune-global"
+    title: ClassVar[str] = "global L1 pruning"
+    summary: ClassVar[str] = (
+        "zero the weights of smallest magnitude in all layers together; fraction of the model, 0 to 1"
+    )
+    needs: ClassVar[tuple[Need, ...]] = (Need.MAGNITUDES,)
+
+    def change(self, values: Float32Array, means: Means) -> Float32Array:
+        """See :class:`onnxmark.attacks.attack.Attack`."""
+        if means.magnitudes is None:
+            raise ValueError("global pruning needs the magnitudes of all host weights, found none")
+        n_pruned = count_of(self.fraction, means.magnitudes.size)
+        if n_pruned == 0:
+            return values.copy()
+        return np.where(np.abs(values) <= means.magnitudes[n_pruned - 1], np.float32(0), values)
 
 
-def _smallest(ranks: Float32Array, count: int) -> Int64Array:
+def count_of(fraction: float, n: int) -> int:
+    """How many of ``n`` a fraction is: rounded, halves to even."""
+    return round(fraction * n)
+
+
+def smallest(ranks: Float32Array | Float64Array, count: int) -> Int64Array:
     """Positions of the ``count`` smallest of ``ranks`` (n,), the earlier first among equals, in linear time."""
     if count == 0:
         return np.empty(0, dtype=np.int64)

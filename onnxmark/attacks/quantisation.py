@@ -52,13 +52,13 @@ class UniformQuantisation(Attack):
         rows = values.reshape(len(values) if self.per_channel else 1, -1).astype(np.float64)
         if self.symmetric:
             high = np.abs(rows).max(axis=1, keepdims=True)
-            levels = _rounded(rows, -high, high, 2**self.bits - 2)
+            levels = rounded(rows, -high, high, 2**self.bits - 2)
         else:
-            levels = _rounded(rows, rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True), 2**self.bits - 1)
+            levels = rounded(rows, rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True), 2**self.bits - 1)
         return levels.astype(np.float32).reshape(values.shape)
 
 
-def _rounded(rows: Float64Array, low: Float64Array, high: Float64Array, n_steps: int) -> Float64Array:
+def rounded(rows: Float64Array, low: Float64Array, high: Float64Array, n_steps: int) -> Float64Array:
     """Each row (n, width) rounded to the nearest of ``n_steps + 1`` levels from its ``low`` to its ``high`` (n, 1)."""
     span = np.where(high > low, high - low, 1.0)
     share = np.rint((rows - low) / span * n_steps) / n_steps

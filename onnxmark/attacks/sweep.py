@@ -20,3 +20,9 @@ QUICK: Final[tuple[Attack, ...]] = (
     *(KMeansClustering(bits) for bits in (8, 5, 4, 3, 2)),
     *(GaussianNoise(strength) for strength in (0.1, 0.25, 0.5, 1.0)),
 )
+
+VARIANTS: Final[tuple[Attack, ...]] = (
+    *(UniformQuantisation(bits, per_channel=True) for bits in (8, 4, 3, 2)),
+    *(UniformQuantisation(bits, symmetric=True) for bits in (8, 4, 3, 2)),
+)
+"""Recipes of a full sweep that differ from the default in more than their main parameter."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnxmark.attacks import LargestFirstPruning, MagnitudePruning, RandomPruning, apply_attack
+from onnxmark.attacks import GlobalPruning, LargestFirstPruning, MagnitudePruning, Means, RandomPruning, apply_attack
 
 from .subjects import LAYERS, generator, layer, means
 
@@ -95,7 +95,47 @@ def test_random_pruning_spares_no_position():
     assert hits.max() < 250
 
 
-@pytest.mark.parametrize("family", FAMILY)
+def globally_pruned(layers, fraction):
+    """Every layer of a model under global pruning, each attacked alone with the magnitudes of all."""
+    magnitudes = np.sort(np.abs(np.concatenate([values.reshape(-1) for values in layers])))
+    given = Means(generator(), magnitudes=magnitudes)
+    return [apply_attack(GlobalPruning(fraction), layer(values), given).values for values in layers]
+
+
+@given(
+    st.lists(hnp.array_shapes(min_dims=2, max_dims=3, max_side=4), min_size=1, max_size=3),
+    fractions,
+    st.integers(0, 99),
+)
+def test_global_pruning_is_pruning_the_layers_as_one(shapes, fraction, seed):
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    # Magnitudes 1 to n, all different.
+    joined = generator(seed).permutation(np.arange(1, sum(sizes) + 1)).astype(np.float32)
+    joined *= generator(seed + 1).choice([-1, 1], joined.size).astype(np.float32)
+    layers = [part.reshape(shape) for part, shape in zip(np.split(joined, np.cumsum(sizes)[:-1]), shapes, strict=True)]
+    result = np.concatenate([values.reshape(-1) for values in globally_pruned(layers, fraction)])
+    np.testing.assert_array_equal(result, pruned(MagnitudePruning(fraction), joined[np.newaxis])[0])
+
+
+def test_layers_of_small_weights_lose_more_to_one_threshold():
+    small, large = LAYERS["normal kernel"], 100 * LAYERS["normal kernel"]
+    sparsity = [np.mean(values == 0) for values in globally_pruned([small, large], 0.5)]
+    assert sparsity[0] > 0.95
+    assert sum(sparsity) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("fraction", "left"), [(0, 8), (0.25, 6), (0.26, 6), (0.375, 2), (0.5, 2), (0.75, 2), (1, 0)])
+def test_all_weights_at_the_threshold_go(fraction, left):
+    layers = [np.float32([[1, -2], [2, 5]]), np.float32([[-1, 2], [2, 9]])]
+    assert sum(np.count_nonzero(values) for values in globally_pruned(layers, fraction)) == left
+
+
+def test_global_pruning_leaves_a_half_pruned_model_as_it_is_up_to_its_sparsity():
+    values = np.float32([[0, 0, 3, 4]])
+    np.testing.assert_array_equal(globally_pruned([values], 0.25)[0], values)
+
+
+@pytest.mark.parametrize("family", [*FAMILY, GlobalPruning])
 @pytest.mark.parametrize("fraction", [-0.01, 1.01, 65, float("nan"), float("inf")])
 def test_fractions_out_of_range_are_refused(family, fraction):
     with pytest.raises(ValueError, match=r"must be from 0 to 1 \(0\.65 for 65 %\), found (-?[\d.]+|nan|inf)"):
@@ -106,3 +146,4 @@ def test_label_shows_the_percentage():
     assert MagnitudePruning(0.65).label == "L1 pruning 65 %"
     assert RandomPruning(0.07).label == "random pruning 7 %"
     assert LargestFirstPruning(0.125).label == "largest-first pruning 12.5 %"
+    assert GlobalPruning(0.9).label == "global L1 pruning 90 %"
