@@ -19,16 +19,21 @@ from onnxmark.verdict import Standing
 
 if TYPE_CHECKING:
     # Describing a result does not need the code that makes it; an audit should not pay for loading the embedding.
+    from onnxmark.attacking import Attacking, Step
+    from onnxmark.attacks.entropy_coding import Sizes
     from onnxmark.audit import Audit, Candidate, Finding
     from onnxmark.embedding import Capacity
     from onnxmark.marking import Marking
     from onnxmark.model import Folding, WeightSite
     from onnxmark.model.profile import WeightProfile
+    from onnxmark.model.runtime import Fidelity
     from onnxmark.robustness import Trial
     from onnxmark.schemes.evidence import Evidence
 
 AUDIT_SCHEMA: Final = "onnxmark/audit/v1"
 MARKING_SCHEMA: Final = "onnxmark/marking/v1"
+ATTACK_SCHEMA: Final = "onnxmark/attack/v1"
+ATTACKS_SCHEMA: Final = "onnxmark/attacks/v1"
 _HISTOGRAM_BINS: Final = 24
 
 Document = dict[str, Any]
@@ -53,12 +58,20 @@ _ABSENCE: Final = (
 )
 
 
-def audit_document(audit: Audit, robustness: Mapping[int, Sequence[Trial]] | None = None) -> Document:
+def audit_document(
+    audit: Audit,
+    robustness: Mapping[int, Sequence[Trial]] | None = None,
+    *,
+    simulation: Document | None = None,
+    sha256: str | None = None,
+) -> Document:
     """The document of an audit.
 
     Args:
         audit: The audit.
         robustness: Trials by index of the finding.
+        simulation: How the attacks were simulated; see :func:`simulation_document`.
+        sha256: Digest of the model file, where it was asked for.
     """
     coverage = _coverage(audit)
     return {
@@ -71,6 +84,7 @@ def audit_document(audit: Audit, robustness: Mapping[int, Sequence[Trial]] | Non
             "bytes": audit.model.size,
             "producer": audit.model.producer,
             "opset": audit.model.opset,
+            "sha256": sha256,
         },
         "coverage": coverage,
         "policy": {
@@ -80,9 +94,31 @@ def audit_document(audit: Audit, robustness: Mapping[int, Sequence[Trial]] | Non
             "log10_seed_search": audit.policy.log10_seed_search,
             "registered": audit.policy.registered,
         },
+        "simulation": simulation,
         "findings": [
             _finding(finding, (robustness or {}).get(index, ())) for index, finding in enumerate(audit.findings)
         ],
+    }
+
+
+def simulation_document(
+    attacks: str, seed: int, n_draws: int, *, spread: bool, skipped: Sequence[tuple[str, str]] = ()
+) -> Document:
+    """How attacks were simulated, as data.
+
+    Args:
+        attacks: Which were asked for.
+        seed: Seed of the random ones.
+        n_draws: Repetitions of a random one.
+        spread: Whether the answers were measured with every layer attacked alike, not the carrier alone.
+        skipped: Names of attacks that were left out, and why.
+    """
+    return {
+        "attacks": attacks,
+        "seed": seed,
+        "n_draws": n_draws,
+        "spread": spread,
+        "skipped": [{"attack": name, "reason": reason} for name, reason in skipped],
     }
 
 
@@ -167,6 +203,7 @@ def _margins(evidence: Evidence) -> Document:
         "min": float(margins.min()),
         "mean": float(margins.mean()),
         "max": float(margins.max()),
+        "values": [float(f"{margin:.4g}") for margin in margins],
         "histogram": {"edges": [float(edge) for edge in edges], "counts": [int(count) for count in counts]},
     }
 
@@ -196,7 +233,7 @@ def capacity_document(capacity: Capacity) -> Document:
 
 def marking_document(marking: Marking, output: str) -> Document:
     """What ``embed`` did, as data."""
-    fidelity, embedding = marking.fidelity, marking.embedding
+    embedding = marking.embedding
     return {
         "schema": MARKING_SCHEMA,
         "tool": {"name": "onnxmark", "version": __version__},
@@ -210,7 +247,7 @@ def marking_document(marking: Marking, output: str) -> Document:
         "n_bits": marking.evidence.n_bits,
         "n_errors": marking.evidence.n_errors,
         "log10_p_value": marking.evidence.log10_p,
-        "fidelity": None if fidelity is None else asdict(fidelity),
+        "fidelity": fidelity_document(marking.fidelity),
     }
 
 
@@ -252,16 +289,85 @@ def _candidate(candidate: Candidate) -> Document:
 
 
 def _trial(trial: Trial) -> Document:
+    recipe = trial.recipe
     return {
-        "attack": trial.attack.name,
-        "parameter": trial.attack.parameter,
-        "label": trial.attack.label,
-        "recipe": repr(trial.attack),
+        "attack": recipe.name,
+        "parameter": recipe.parameter,
+        "label": recipe.label,
+        "recipe": repr(recipe),
         "bit_error_rate": trial.bit_error_rate,
+        "bit_error_rate_interval": None if trial.interval is None else list(trial.interval),
         "verdict": str(trial.verdict),
+        "reason": trial.worst.reason,
         "log10_p_value": trial.worst.log10_p_value,
+        "log10_p_values": [judgement.log10_p_value for judgement in trial.judgements],
         "n_draws": trial.n_draws,
         "n_survived": trial.n_survived,
+        "relative_change": trial.relative_change,
+        "coded_ratio": trial.coded_ratio,
+        "fidelity": fidelity_document(trial.fidelity),
+        "problem": trial.problem,
+    }
+
+
+def fidelity_document(fidelity: Fidelity | None) -> Document | None:
+    """What became of a model's answers, as data."""
+    if fidelity is None:
+        return None
+    return {**asdict(fidelity), "relative_change": finite(fidelity.relative_change)}
+
+
+def attack_document(attacking: Attacking) -> Document:
+    """What ``attack`` did, as data."""
+    sizes = attacking.sizes
+    return {
+        "schema": ATTACK_SCHEMA,
+        "tool": {"name": "onnxmark", "version": __version__},
+        "status": "complete",
+        "source": str(attacking.source),
+        "output": str(attacking.output),
+        "bytes": attacking.output.stat().st_size,
+        "seed": attacking.seed,
+        "anonymous": attacking.anonymous,
+        "recipe": [repr(step.recipe) for step in attacking.steps],
+        "steps": [_step(step) for step in attacking.steps],
+        "coding": None if sizes is None else _coding(sizes),
+        "fidelity": fidelity_document(attacking.fidelity),
+    }
+
+
+def attacks_document(attacks: Sequence[Document]) -> Document:
+    """The list of attacks, as data."""
+    return {
+        "schema": ATTACKS_SCHEMA,
+        "tool": {"name": "onnxmark", "version": __version__},
+        "attacks": list(attacks),
+    }
+
+
+def _coding(sizes: Sizes) -> Document:
+    """What the layers take in Deep Compression's storage."""
+    return {"dense_bits": sizes.dense_bits, "coded_bits": sizes.coded_bits, "ratio": sizes.coded_ratio}
+
+
+def _step(step: Step) -> Document:
+    recipe = step.recipe
+    return {
+        "attack": recipe.name,
+        "parameter": recipe.parameter,
+        "label": recipe.label,
+        "recipe": repr(recipe),
+        "layers": [
+            {
+                "name": layer.name,
+                "shape": list(layer.shape),
+                "relative_change": layer.relative_change,
+                "sparsity": layer.sparsity,
+                "problem": layer.problem,
+            }
+            for layer in step.layers
+        ],
+        "notes": list(step.notes),
     }
 
 

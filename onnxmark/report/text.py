@@ -6,19 +6,28 @@ import unicodedata
 from typing import Final
 
 MAX_NAME: Final = 120
+MAX_TEXT: Final = 1000
+"""Characters of one string in a report; our own sentences are shorter."""
+
 _HIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def plain(text: str, limit: int = MAX_NAME) -> str:
     r"""Text without control, format or surrogate characters (shown as ``\xNN``), cut in the middle to ``limit``."""
+    # Nothing that is shown is made of what lies behind 2 * limit characters at either end.
     safe = "".join(
         character if unicodedata.category(character) not in _HIDDEN else f"\\x{ord(character):02x}"
-        for character in text
+        for character in shortened(text, 2 * limit)
     )
-    if len(safe) <= limit:
-        return safe
+    return shortened(safe, limit)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Text cut in the middle to ``limit`` characters: both ends of a name tell it from its neighbours."""
+    if len(text) <= limit:
+        return text
     half = (limit - 1) // 2
-    return f"{safe[:half]}…{safe[-half:]}"
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def byte_size(count: int) -> str:
@@ -34,7 +43,7 @@ def byte_size(count: int) -> str:
 def power_of_ten(log10_p: float) -> str:
     """A probability for people, rounded up: ``1.3e-77``, ``0.52``; never smaller than it is."""
     if log10_p >= -2:
-        return f"{min(1.0, 10**log10_p):.2g}"
+        return f"{10 ** min(0.0, log10_p):.2g}"
     exponent = int(log10_p // 1)
     mantissa = 10 ** (log10_p - exponent)
     rounded = -(-int(mantissa * 1000) // 100) / 10

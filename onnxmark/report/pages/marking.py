@@ -1,0 +1,57 @@
+"""The page of a marking: what ``embed`` changed, how well the mark reads, and what that did to the outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnxmark.report.page import Fact, Facts, Headline, Page, Section, Tone
+from onnxmark.report.pages.phrases import (
+    PATH,
+    colophon,
+    counted,
+    fidelity_sentences,
+    layer_of,
+    name_of,
+    probability,
+)
+from onnxmark.report.text import shortened
+
+Document = dict[str, Any]
+
+_UNMEASURED = "not measured; give --calibration inputs.npz to measure (and to spare) the outputs"
+
+
+def marking_page(document: Document) -> Page:
+    """The page of a marking document."""
+    n_bits, n_errors = document["n_bits"], document["n_errors"]
+    found = f"{n_bits} bits, {n_errors} wrong; p ≤ {probability(document['log10_p_value'])}"
+    return Page(
+        kind="marking",
+        title=shortened(document["output"], PATH),
+        subtitle=f"{counted(n_bits, 'bit')} in {layer_of(document['carrier'])}",
+        headline=Headline("MARK EMBEDDED", f"read back from the written file: {found}", Tone.GOOD),
+        sections=(
+            Section("Mark", (_mark(document),)),
+            Section("What it did to the outputs", (_outputs(document["fidelity"]),)),
+        ),
+        colophon=colophon(document),
+    )
+
+
+def _mark(document: Document) -> Facts:
+    carrier, margin = document["carrier"], document["margin"]
+    reached = f"{margin['reached']:.2f} standard deviations in the written file"
+    return Facts(
+        (
+            Fact("key", f"sha256 {document['key']['commitment']}", literal=True),
+            Fact("carrier", name_of(carrier["name"]), f"{layer_of(carrier)}, {carrier['kind']}", literal=True),
+            Fact("metric", document["metric"]),
+            Fact("margin", reached, f"{margin['asked']:g} asked"),
+            Fact("change", f"{document['relative_change']:.2%} of the layer's norm"),
+        )
+    )
+
+
+def _outputs(fidelity: Document | None) -> Facts:
+    lines = [_UNMEASURED] if fidelity is None else fidelity_sentences(fidelity)
+    return Facts(tuple(Fact("outputs", line) for line in lines))

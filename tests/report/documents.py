@@ -1,0 +1,159 @@
+"""Documents as the commands really make them, one for each situation, made once a session."""
+
+import copy
+import io
+import json
+import sys
+import tempfile
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+import onnxmark
+from onnxmark.cli import run
+from tests.onnx_models import conv_chain, kernel
+
+DEMO = Path(onnxmark.__file__).parent / "demo_data"
+MARKED, UNMARKED, KEY, OTHER, INPUTS = (
+    str(DEMO / name) for name in ("marked.onnx", "unmarked.onnx", "key.npy", "other_key.npy", "calibration.npz")
+)
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "=cmd|' /C calc'!A0",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tx",
+    "\rx",
+    "\n\n# x",
+    "＝1+1",
+    "[bold red]x[/]",
+    "[x](javascript:alert(1))",
+    "{0} %s \\",
+    "\x1b[31mred\x07",
+    "\x00\x08\x0b\ufffe\uffff",
+    "\ud800 alone",
+    "\u202eevil\u2066",
+    "a,b;c|d`e`\"f'",
+    "]]><!-- &amp; &lt;",
+    "x" * 10_000,
+)
+"""What a layer, a file or a producer may be called."""
+
+
+SITUATIONS = (
+    "match",
+    "match, answers measured",
+    "match, attacks that cannot be tried",
+    "match, registered",
+    "no match",
+    "several keys",
+    "no layer fits",
+    "degenerate",
+    "layer unreadable",
+    "model unreadable",
+    "foreign key",
+    "inspect",
+    "inspect, detail",
+    "inspect, brief",
+    "inspect, layer unreadable",
+    "inspect, one unreadable",
+    "inspect, none readable",
+    "key of a model",
+    "key of a shape",
+    "marking",
+    "marking, measured",
+    "attack",
+    "attack, measured",
+    "attacks",
+)
+
+
+@cache
+def real_documents():
+    """Every situation: name -> document."""
+    with tempfile.TemporaryDirectory() as room:
+        commands = situations(Path(room))
+        return {name: made(commands[name]) for name in SITUATIONS}
+
+
+def of_schema(word):
+    """The documents of a kind, by situation."""
+    schema = f"onnxmark/{word}/v1"
+    return {name: document for name, document in real_documents().items() if document["schema"] == schema}
+
+
+def audit(situation="match"):
+    """A copy of a document, to be changed at will."""
+    return copy.deepcopy(real_documents()[situation])
+
+
+def made(arguments):
+    code, out = output_of([*arguments, "--format", "json"])
+    assert code in (0, 1, 3), out
+    return json.loads(out)
+
+
+def output_of(arguments):
+    """Exit code and standard output of a command, as bytes."""
+    with captured() as out:
+        code = run([str(argument) for argument in arguments])
+    return code, out.getvalue()
+
+
+@contextmanager
+def captured():
+    raw, (out, err) = io.BytesIO(), (sys.stdout, sys.stderr)
+    sys.stdout, sys.stderr = io.TextIOWrapper(raw, encoding="utf-8", write_through=True), io.StringIO()
+    try:
+        yield raw
+    finally:
+        # Closing the wrapper would close what it wraps.
+        sys.stdout.detach()
+        sys.stdout, sys.stderr = out, err
+
+
+def situations(room):
+    other = conv_chain(room / "other.onnx", [kernel((8, 3, 3, 3))])
+    fits = conv_chain(room / "fits.onnx", [kernel((64, 32, 3, 3))])
+    flat = conv_chain(room / "flat.onnx", [np.zeros((64, 32, 3, 3), np.float32)])
+    (room / "broken.onnx").write_bytes(other.read_bytes()[:200])
+    lost = conv_chain(room / "lost.onnx", [kernel((64, 32, 3, 3))])
+    onnx.save(onnx.load(lost), lost, save_as_external_data=True, location="lost.data", size_threshold=0)
+    (room / "lost.data").unlink()
+    np.save(room / "matrix.npy", np.random.default_rng(0).standard_normal((288, 32)))
+    fast = ("--attacks", "none")
+    few = ("--attacks", "noise,prune", "--draws", "2")
+    return {
+        "match": ("audit", MARKED, "--key", KEY),
+        "match, answers measured": ("audit", MARKED, "--key", KEY, *few, "--calibration", INPUTS, "--digest"),
+        "match, attacks that cannot be tried": ("audit", MARKED, "--key", KEY, "--attacks", "ort-int4,prune"),
+        "match, registered": ("audit", MARKED, "--key", KEY, "--registered", *fast),
+        "no match": ("audit", MARKED, "--key", OTHER),
+        "several keys": ("audit", MARKED, "--key", KEY, "--key", OTHER, *fast),
+        "no layer fits": ("audit", other, "--key", KEY),
+        "degenerate": ("audit", flat, "--key", KEY),
+        "layer unreadable": ("audit", lost, "--key", KEY),
+        "model unreadable": ("audit", room / "broken.onnx", "--key", KEY),
+        "foreign key": ("audit", fits, "--key", room / "matrix.npy"),
+        "inspect": ("inspect", MARKED, other),
+        "inspect, detail": ("inspect", MARKED, "--detail"),
+        "inspect, brief": ("inspect", MARKED, "--list"),
+        "inspect, layer unreadable": ("inspect", lost),
+        "inspect, one unreadable": ("inspect", room / "broken.onnx", other),
+        "inspect, none readable": ("inspect", room / "broken.onnx"),
+        "key of a model": ("keygen", "--model", other, "--bits", "16", "-o", room / "key.npy"),
+        "key of a shape": ("keygen", "--shape", "64,32,3,3", "-o", room / "shape.npy"),
+        "marking": ("embed", UNMARKED, "--key", KEY, "-o", room / "marked.onnx"),
+        "marking, measured": ("embed", UNMARKED, "--key", KEY, "--calibration", INPUTS, "-o", room / "measured.onnx"),
+        "attack": ("attack", MARKED, "--prune", "0.5", "--noise", "0.1", "-o", room / "attacked.onnx"),
+        "attack, measured": (
+            ("attack", MARKED, "--quantize", "8", "--calibration", INPUTS, "-o", room / "quantized.onnx")
+        ),
+        "attacks": ("attack", "--list"),
+    }
