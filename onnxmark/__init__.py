@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onnxmark._version import __version__
+
 if TYPE_CHECKING:
+    from onnxmark.attacking import Attacker, Attacking, attack_file
     from onnxmark.audit import Audit, Finding, audit_file, audit_model
     from onnxmark.errors import OnnxmarkError
     from onnxmark.keymaking import make_key
@@ -23,9 +26,9 @@ if TYPE_CHECKING:
     from onnxmark.robustness import Trial, sweep
     from onnxmark.verdict import Policy, Standing, Verdict
 
-__version__ = "0.1.0"
-
 _HOME = {
+    "Attacker": "onnxmark.attacking",
+    "Attacking": "onnxmark.attacking",
     "Audit": "onnxmark.audit",
     "Carrier": "onnxmark.keys",
     "Finding": "onnxmark.audit",
@@ -38,6 +41,7 @@ _HOME = {
     "Standing": "onnxmark.verdict",
     "Trial": "onnxmark.robustness",
     "Verdict": "onnxmark.verdict",
+    "attack_file": "onnxmark.attacking",
     "audit_file": "onnxmark.audit",
     "audit_model": "onnxmark.audit",
     "embed_file": "onnxmark.marking",
@@ -49,6 +53,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Attacker",
+    "Attacking",
     "Audit",
     "Carrier",
     "Finding",
@@ -62,6 +68,7 @@ __all__ = [
     "Trial",
     "Verdict",
     "__version__",
+    "attack_file",
     "audit_file",
     "audit_model",
     "embed_file",

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import readers
+from benchmarks import deep_compression, fashion_net, file_attacks, kernel_changes, mean_against_full, readers
 from benchmarks.calibration import calibrated
 from benchmarks.reading_models import TARGET, numerous
+from onnxmark.attacks import Means
 from onnxmark.keys import Carrier, Key, Secret, save_key
 from tests.onnx_models import conv_chain
 
@@ -68,7 +70,10 @@ def test_a_cautious_test_has_distance_but_no_excess():
     assert found.excess == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["null_audits", "audit_speed", "help_startup", "reading"])
+@pytest.mark.parametrize(
+    "name",
+    ["null_audits", "audit_speed", "help_startup", "reading", "file_attacks", "mean_against_full", "deep_compression"],
+)
 def test_every_benchmark_says_what_it_is_for(name):
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--help"], capture_output=True, text=True, check=False, cwd=ROOT
@@ -91,3 +96,75 @@ def test_all_readers_list_and_read_the_same(tmp_path):
     assert readers.main("onnxmark", "read", str(path), f"{TARGET}.weight", str(times)) == 0
     assert float(times.read_text()) > 0
     assert readers.main("onnxmark", "list", str(tmp_path / "absent"), "", str(times)) == readers.CANNOT
+
+
+def test_fashion_net_keeps_its_weights_and_its_input_moment_predicts_its_outputs():
+    torch.manual_seed(0)
+    net = fashion_net.FashionNet().eval()
+    pixels = np.random.default_rng(0).random((3, 1, 28, 28), dtype=np.float32)
+    values = np.random.default_rng(1).standard_normal(fashion_net.SHAPE).astype(np.float32)
+    before = net.host
+    with torch.inference_mode():
+        outputs = torch.nn.functional.conv2d(
+            net.features(torch.from_numpy(pixels)), torch.from_numpy(values), padding=1
+        )
+    rows = values.reshape(64, -1).astype(np.float64)
+    moment = fashion_net.input_moment(net, pixels)[0]
+    energy = (outputs.double() ** 2).mean(dim=(0, 2, 3)).numpy()
+    np.testing.assert_allclose(np.einsum("oi,ij,oj->o", rows, moment, rows), energy, rtol=1e-4)
+    np.testing.assert_array_equal(net.with_host(values).host, values)
+    np.testing.assert_array_equal(net.host, before)
+
+
+@pytest.mark.parametrize("row", file_attacks.TABLE, ids=lambda row: row.label)
+def test_every_row_of_the_file_attacks_leaves_a_finite_kernel_of_the_same_shape(row):
+    rng = np.random.default_rng(0)
+    values, reference = (rng.normal(0, 0.05, fashion_net.SHAPE).astype(np.float32) for _ in range(2))
+    means = Means(rng, reference=reference, second_moment=np.eye(576)[None])
+    result = row.change(values, means)
+    assert result.dtype == np.float32
+    assert result.shape == values.shape
+    assert np.isfinite(result).all()
+    harmless = row.label in ("none", "13 zero channels appended", "6 cliques appended", "kernels to 5x5, cut again")
+    assert np.array_equal(result, values) == harmless
+
+
+def test_symmetries_of_a_kernel_do_what_their_names_say():
+    values = np.random.default_rng(0).normal(0, 1, SHAPE).astype(np.float32)
+    means = Means(np.random.default_rng(1), reference=values.copy())
+    shuffled = kernel_changes.permuted(1)(values, means)
+    np.testing.assert_array_equal(np.sort(shuffled, axis=1), np.sort(values, axis=1))
+    np.testing.assert_array_equal(np.abs(kernel_changes.flipped(0)(values, means)), np.abs(values))
+    scaled = kernel_changes.rescaled(1.0, 0)(values, means)
+    assert np.ptp(scaled / values, axis=(1, 2, 3)).max() < 1e-5 < np.ptp(scaled / values)
+    np.testing.assert_allclose(kernel_changes.with_stored_norms(scaled, means), values, rtol=1e-5)
+    split = kernel_changes.with_dummies(splits=3)(values, means) / values
+    assert np.sum(split[0, :, 0, 0] < 1) == 3
+    with pytest.raises(ValueError, match="stored norms are those of the unmarked layer, found none"):
+        kernel_changes.with_stored_norms(values, Means(np.random.default_rng(1)))
+
+
+def test_every_strike_has_a_reference_for_every_way():
+    assert all(len(strike.references) == len(mean_against_full.WAYS) for strike in mean_against_full.STRIKES)
+    assert len({way.name for way in mean_against_full.WAYS}) == len(mean_against_full.WAYS)
+
+
+def test_a_deeply_compressed_network_comes_back_bit_by_bit():
+    torch.manual_seed(0)
+    net = deep_compression.LeNet5()
+    assert {name.partition(".")[0] for name, _ in net.named_parameters()} == {
+        plan.layer for plan in deep_compression.PLANS
+    }
+    for plan in deep_compression.PLANS:
+        deep_compression.prune_layer(net, plan)
+    deep_compression.share_weights(net)
+    layers = deep_compression.compressed(net)
+    assert sum(layer.sizes.n_weights for layer in layers) == 430_500
+    for layer in layers:
+        assert layer.sizes.n_stored == round(layer.plan.kept * layer.sizes.n_weights)
+        assert 1 < layer.coded.codebook.size <= 2**layer.plan.bits
+    again = deep_compression.restored(net, layers)
+    assert deep_compression.same_state(net, again)
+    with torch.no_grad():
+        again.fc1.weight[3, 7] += 1e-3
+    assert not deep_compression.same_state(net, again)

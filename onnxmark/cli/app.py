@@ -10,12 +10,15 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from onnxmark import __version__
+from onnxmark.cli.attack import CONTEXT as ATTACK_CONTEXT
+from onnxmark.cli.attack import attack
 from onnxmark.cli.audit import audit
 from onnxmark.cli.demo import demo
 from onnxmark.cli.embed import embed
 from onnxmark.cli.exits import ExitCode
 from onnxmark.cli.inspect import inspect
 from onnxmark.cli.keygen import keygen
+from onnxmark.cli.report import report
 from onnxmark.errors import OnnxmarkError
 
 _CODES: Final = "  ".join(f"{code.value} {code.meaning}." for code in ExitCode)
@@ -50,8 +53,8 @@ def _options(
     del debug, version
 
 
-for command in (inspect, keygen, embed, audit, demo):
-    app.command(rich_help_panel=None)(command)
+for command in (inspect, keygen, embed, audit, attack, report, demo):
+    app.command(rich_help_panel=None, context_settings=ATTACK_CONTEXT if command is attack else None)(command)
 
 
 def run(arguments: Sequence[str]) -> int:

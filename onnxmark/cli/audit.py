@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onnxmark.cli.exits import ExitCode
-from onnxmark.cli.output import Document, Format, emit, parse_outputs, progress, remark
+from onnxmark.cli.output import OUTPUT_HELP, Document, Format, check_formats, emit, parse_outputs, progress, remark
 from onnxmark.errors import ModelError, ModelUnavailable
+from onnxmark.report.formats import Kind
 
 if TYPE_CHECKING:
-    from onnxmark.audit import Audit
+    from onnxmark.attacking import Attacker
+    from onnxmark.attacks import Recipe
+    from onnxmark.audit import Audit, Finding
     from onnxmark.keys import AnyKey
     from onnxmark.robustness import Trial
     from onnxmark.verdict import Policy
-
-
-class AttackSet(StrEnum):
-    """Simulated attacks of the robustness section."""
-
-    NONE = "none"
-    QUICK = "quick"
+    from onnxmark.weights import WeightTensor
 
 
 def audit(
@@ -45,16 +42,35 @@ def audit(
         bool, typer.Option("--registered", help="You vouch that the keys were time-stamped before the model appeared.")
     ] = False,
     attacks: Annotated[
-        AttackSet, typer.Option("--attacks", help="Simulated attacks on a carrier found.")
-    ] = AttackSet.QUICK,
+        str,
+        typer.Option(
+            "--attacks",
+            help="Simulated attacks on a carrier found: none, quick, full, or names ('onnxmark attack --list').",
+        ),
+    ] = "quick",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", help="Inputs (.npz by input name): runs the model to show what each attack costs it."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Class indices of the inputs (.npy): accuracy beside each attack.")
+    ] = None,
+    spread: Annotated[
+        bool, typer.Option("--spread", help="Measure that cost with every layer attacked alike, not the carrier alone.")
+    ] = False,
+    draws: Annotated[int, typer.Option("--draws", min=1, max=1000, help="Repetitions of a random attack.")] = 5,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random attacks.")] = 0,
+    digest: Annotated[bool, typer.Option("--digest", help="Put the model's SHA-256 into the report.")] = False,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
-    output: Annotated[list[str] | None, typer.Option("-o", "--output", help="Also write FMT=PATH; repeatable.")] = None,
+    output: Annotated[list[str] | None, typer.Option("-o", "--output", help=OUTPUT_HELP)] = None,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bar.")] = False,
 ) -> None:
     """Look for the mark of one or more keys in a model.
 
-    Exit code 0: a mark was found. 1: no match. 3: inconclusive. 2: error.
+    The model is not executed unless --calibration asks for it. Exit code 0: a mark was found. 1: no match. 3:
+    inconclusive. 2: error.
 
     Examples:
 
@@ -62,9 +78,14 @@ def audit(
 
       onnxmark audit model.onnx --keys ring/ --attacks none --format json
 
+      onnxmark audit model.onnx --key key.npy --attacks full --calibration inputs.npz -o report.html
+
+      onnxmark audit model.onnx --key key.npy --attacks quick,permute,ort-dynamic
+
       onnxmark audit model.onnx --key legacy_w.npy --message legacy_b.npy -o json=result.json
     """
     outputs = parse_outputs(output or [])
+    check_formats(Kind.AUDIT, format_, outputs)
     paths = [*(key or []), *_ring(keys)]
     if not paths:
         raise typer.BadParameter("give at least one key", param_hint="--key or --keys")
@@ -72,16 +93,18 @@ def audit(
         raise typer.BadParameter(f"{alpha:g} does not lie between 0 and 1", param_hint="--alpha")
 
     _calm_blas()
-    from onnxmark.report.console import print_audit
     from onnxmark.report.document import audit_document, failed_audit_document
     from onnxmark.verdict import Policy
 
     loaded = _load(paths, message)
+    simulation = _simulation(attacks, model, reference, calibration, labels, draws, seed, spread=spread)
     policy = Policy(alpha=alpha, registered=registered)
     document: Document
     try:
-        result, trials = _audit(model, loaded, policy, layer, reference, attacks, seed, quiet=no_progress)
-        document, code = audit_document(result, trials), _exit_code(result)
+        result, trials = _audit(model, loaded, policy, layer, reference, simulation, quiet=no_progress)
+        sha256 = _sha256(model) if digest or Format.SARIF in (format_, *(asked for asked, _ in outputs)) else None
+        document = audit_document(result, trials, simulation=_told(attacks, simulation), sha256=sha256)
+        code = _exit_code(result)
     except ModelUnavailable:
         raise
     except ModelError as error:
@@ -89,8 +112,72 @@ def audit(
         if format_ is Format.RICH and not outputs:
             raise typer.Exit(ExitCode.INCONCLUSIVE) from error
         document, code = failed_audit_document(str(model), str(error)), ExitCode.INCONCLUSIVE
-    emit(document, print_audit, format_, outputs)
+    emit(document, format_, outputs)
     raise typer.Exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Simulation:
+    """The attacks to simulate on a carrier found, and with what."""
+
+    recipes: tuple[Recipe, ...]
+    skipped: tuple[tuple[str, str], ...]
+    attacker: Attacker
+    draws: int
+    seed: int
+    spread: bool
+
+
+def _simulation(
+    attacks: str,
+    model: Path,
+    reference: Path | None,
+    calibration: Path | None,
+    labels: Path | None,
+    draws: int,
+    seed: int,
+    *,
+    spread: bool,
+) -> _Simulation | None:
+    """What is to be simulated; None where nothing is. An attack that was named and lacks what it needs is an error."""
+    if attacks == "none":
+        return None
+    from onnxmark.attacking import Attacker
+    from onnxmark.errors import AttackError
+    from onnxmark.recipes import SETS, select
+
+    attacker = Attacker(model, reference, calibration, labels)
+    if calibration is not None:
+        attacker.inputs()
+    chosen = select(attacks)
+    named = {word.strip() for word in attacks.split(",")} - set(SETS)
+    recipes, skipped = [], dict(chosen.skipped)
+    for recipe in chosen.recipes:
+        lacking = attacker.lacks(recipe)
+        if lacking is None:
+            recipes.append(recipe)
+        elif recipe.name in named:
+            raise AttackError(f"attack {recipe.name!r} {lacking}")
+        else:
+            skipped[recipe.name] = lacking
+    return _Simulation(tuple(recipes), tuple(skipped.items()), attacker, draws, seed, spread)
+
+
+def _told(attacks: str, simulation: _Simulation | None) -> Document | None:
+    from onnxmark.report.document import simulation_document
+
+    if simulation is None:
+        return None
+    return simulation_document(
+        attacks, simulation.seed, simulation.draws, spread=simulation.spread, skipped=simulation.skipped
+    )
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _calm_blas() -> None:
@@ -132,8 +219,7 @@ def _audit(
     policy: Policy,
     layer: str | None,
     reference: Path | None,
-    attacks: AttackSet,
-    seed: int,
+    simulation: _Simulation | None,
     *,
     quiet: bool,
 ) -> tuple[Audit, dict[int, tuple[Trial, ...]]]:
@@ -148,18 +234,42 @@ def _audit(
         before = None if reference is None else stack.enter_context(open_model(reference))
         with progress("reading layers", quiet=quiet) as report:
             result = audit_model(model, keys, policy, layer=layer, reference=before, schemes=scheme, progress=report)
-        if attacks is AttackSet.QUICK:
-            from onnxmark.attacks import QUICK
-            from onnxmark.robustness import sweep
-
-            for index, finding in enumerate(result.findings):
-                if finding.verdict is Verdict.MATCH and finding.best is not None:
-                    weights = seen_weights(model, finding, before)
-                    with progress("simulating attacks", quiet=quiet) as report:
-                        trials[index] = sweep(
-                            finding, weights, QUICK, policy, seed=seed, schemes=scheme, progress=report
-                        )
+        for index, finding in enumerate(result.findings):
+            if simulation is not None and finding.verdict is Verdict.MATCH and finding.best is not None:
+                weights = seen_weights(model, finding, before)
+                with progress("simulating attacks", quiet=quiet) as report:
+                    trials[index] = _sweep(finding, weights, policy, simulation, report)
     return result, trials
+
+
+def _sweep(
+    finding: Finding,
+    weights: WeightTensor,
+    policy: Policy,
+    simulation: _Simulation,
+    report: Callable[[int, int], None] | None,
+) -> tuple[Trial, ...]:
+    from onnxmark.plugins import scheme
+    from onnxmark.robustness import sweep
+
+    meter = None
+    if simulation.attacker.calibration is not None:
+        from onnxmark.fidelity import FidelityMeter
+
+        inputs = simulation.attacker.inputs()
+        meter = FidelityMeter(simulation.attacker, inputs, weights.name, spread=simulation.spread, seed=simulation.seed)
+    return sweep(
+        finding,
+        weights,
+        simulation.recipes,
+        policy,
+        attacker=simulation.attacker,
+        meter=meter,
+        seed=simulation.seed,
+        n_draws=simulation.draws,
+        schemes=scheme,
+        progress=report,
+    )
 
 
 def _exit_code(result: Audit) -> ExitCode:

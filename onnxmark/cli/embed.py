@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from onnxmark.cli.output import Format, emit, parse_outputs
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from onnxmark.cli.output import OUTPUT_HELP, Format, check_formats, emit, parse_outputs
+from onnxmark.report.formats import Kind
 
 
 def embed(
@@ -30,7 +28,7 @@ def embed(
         str | None, typer.Option("--layer", help="Layer to mark; by default the one the key was made for.")
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
-    report: Annotated[list[str] | None, typer.Option("--report", help="Also write FMT=PATH; repeatable.")] = None,
+    report: Annotated[list[str] | None, typer.Option("--report", help=OUTPUT_HELP)] = None,
 ) -> None:
     """Embed the message of a key into a model by the smallest change of its weights that gives every bit its margin.
 
@@ -44,6 +42,7 @@ def embed(
       onnxmark embed model.onnx --key key.npy --calibration inputs.npz --margin 3 -o marked.onnx
     """
     outputs = parse_outputs(report or [])
+    check_formats(Kind.MARKING, format_, outputs)
     if not 0 < margin <= 100:
         raise typer.BadParameter(f"{margin:g} does not lie between 0 and 100", param_hint="--margin")
 
@@ -52,10 +51,4 @@ def embed(
     from onnxmark.report.document import marking_document
 
     marking = embed_file(model, load_key(key), output, margin=margin, calibration=calibration, layer=layer)
-    emit(marking_document(marking, str(output)), _print, format_, outputs)
-
-
-def _print(document: dict[str, Any], console: Console) -> None:
-    from onnxmark.report.listing import print_marking
-
-    print_marking(document, console)
+    emit(marking_document(marking, str(output)), format_, outputs)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onnxmark import __version__
 from onnxmark.cli.exits import ExitCode
-from onnxmark.cli.output import Format, emit, parse_outputs, progress, remark
+from onnxmark.cli.output import OUTPUT_HELP, Format, check_formats, emit, parse_outputs, progress, remark
 from onnxmark.errors import ModelError, ModelUnavailable
+from onnxmark.report.formats import Kind
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from onnxmark.model import Model, WeightSite
 
 
@@ -29,7 +29,7 @@ def inspect(
         bool, typer.Option("--detail", help="Also show nodes, the folding evidence and the distribution of each layer.")
     ] = False,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
-    output: Annotated[list[str] | None, typer.Option("-o", "--output", help="Also write FMT=PATH; repeatable.")] = None,
+    output: Annotated[list[str] | None, typer.Option("-o", "--output", help=OUTPUT_HELP)] = None,
 ) -> None:
     """List the layers that can carry a mark: operator, shape, how the weights are stored and look, and their capacity.
 
@@ -47,12 +47,20 @@ def inspect(
       onnxmark inspect huge.onnx --list
     """
     outputs = parse_outputs(output or [])
+    check_formats(Kind.INSPECT, format_, outputs)
     entries = [_entry(path, bits, list_only) for path in models]
     failed = [entry for entry in entries if entry["problem"] is not None]
     status = "complete" if not failed else "failed" if len(failed) == len(entries) else "partial"
-    document = {"schema": "onnxmark/inspect/v1", "status": status, "bits": bits, "models": entries}
-    if len(failed) < len(entries) or format_ is Format.JSON or outputs:
-        emit(document, _print_detail if detail else _print, format_, outputs)
+    document = {
+        "schema": Kind.INSPECT.value,
+        "tool": {"name": "onnxmark", "version": __version__},
+        "status": status,
+        "bits": bits,
+        "detail": detail,
+        "models": entries,
+    }
+    if len(failed) < len(entries) or format_ is not Format.RICH or outputs:
+        emit(document, format_, outputs)
     raise typer.Exit(ExitCode.INCONCLUSIVE if failed else ExitCode.DONE)
 
 
@@ -97,15 +105,3 @@ def _layer(model: Model, site: WeightSite, bits: int, list_only: bool) -> dict[s
         "carrier": None if room is None else default_kind(site.shape),
         "capacity": None if room is None else capacity_document(room),
     }
-
-
-def _print(document: dict[str, Any], console: Console) -> None:
-    from onnxmark.report.listing import print_layers
-
-    print_layers(document, console)
-
-
-def _print_detail(document: dict[str, Any], console: Console) -> None:
-    from onnxmark.report.listing import print_layers
-
-    print_layers(document, console, detail=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from onnxmark.cli.output import Format, emit, remark
+from onnxmark import __version__
+from onnxmark.cli.output import OUTPUT_HELP, Format, check_formats, emit, parse_outputs, remark
+from onnxmark.report.formats import Kind
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from onnxmark.keys import Carrier, Key
     from onnxmark.schemes.projection import Generator
     from onnxmark.weights import WeightTensor
@@ -51,6 +51,7 @@ def keygen(
         Path | None, typer.Option("--message", help="Your own bits to carry (.npy of 0 and 1); zeros otherwise.")
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
+    report: Annotated[list[str] | None, typer.Option("--report", help=OUTPUT_HELP)] = None,
 ) -> None:
     """Make a key and print its commitment, the SHA-256 of the key file.
 
@@ -69,6 +70,8 @@ def keygen(
     from onnxmark.keymaking import make_key
     from onnxmark.keys import save_key
 
+    outputs = parse_outputs(report or [])
+    check_formats(Kind.KEY, format_, outputs)
     if (model is None) == (shape is None):
         raise typer.BadParameter("give either --model or --shape", param_hint="--model / --shape")
     payload = np.zeros(bits, dtype=np.uint8) if message is None else _payload(message)
@@ -79,7 +82,7 @@ def keygen(
             "onnxmark: warning: the mean carrier is public knowledge: subtracting the mean over filters and "
             "fine-tuning erases it at no cost in accuracy; --carrier full does not have this weakness"
         )
-    emit(_document(save_key(key, output), output), _print, format_, [])
+    emit(_document(save_key(key, output), output), format_, outputs)
 
 
 def _payload(path: Path) -> Any:
@@ -117,7 +120,8 @@ def _document(key: Key, path: Path) -> dict[str, Any]:
 
     generator, kind = cast("Generator", key.parameters["generator"]), str(key.parameters["carrier"])
     return {
-        "schema": "onnxmark/key/v1",
+        "schema": Kind.KEY.value,
+        "tool": {"name": "onnxmark", "version": __version__},
         "path": str(path),
         "commitment": key.commitment,
         "scheme": key.scheme,
@@ -133,9 +137,3 @@ def _document(key: Key, path: Path) -> dict[str, Any]:
         "premark_signature": key.premark is not None,
         "capacity": capacity_document(capacity(key.carrier.shape, key.n_bits, kind, generator)),
     }
-
-
-def _print(document: dict[str, Any], console: Console) -> None:
-    from onnxmark.report.listing import print_key
-
-    print_key(document, console)

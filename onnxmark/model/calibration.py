@@ -112,17 +112,27 @@ class BoundCalibration:
             yield Batch(feed, start, count, rows)
 
 
-def load_calibration(path: Path | str) -> Calibration:
+def load_calibration(path: Path | str, labels: Path | str | None = None) -> Calibration:
     """Read a calibration file.
 
     Args:
         path: An ``.npz`` whose arrays are model inputs by name, optionally with ``labels``, or an ``.npy`` with the one
             input of the model. The first axis is the batch.
+        labels: A file of its own for the class indices, ``.npy`` or an ``.npz`` of one array; it takes precedence.
 
     Raises:
         CalibrationError: The file is missing, not what its name says, holds objects, or is larger than 8 GiB.
     """
-    path = Path(path)
+    arrays = _arrays(Path(path))
+    if labels is not None:
+        alone = _arrays(Path(labels))
+        if len(alone) != 1:
+            raise CalibrationError(f"labels {str(labels)!r}: expected one array, found {', '.join(map(repr, alone))}")
+        arrays[LABELS] = next(iter(alone.values()))
+    return Calibration(arrays, str(path))
+
+
+def _arrays(path: Path) -> dict[str, AnyArray]:
     where = f"calibration file {str(path)!r}"
     if not path.is_file():
         raise CalibrationError(f"{where}: no such file; give an .npz of model inputs by name, or an .npy of one input")
@@ -134,7 +144,7 @@ def load_calibration(path: Path | str) -> Calibration:
         raise CalibrationError(f"{where}: not a readable .npz or .npy of numbers ({_first_line(error)})") from error
     if not arrays:
         raise CalibrationError(f"{where}: holds no arrays")
-    return Calibration(arrays, str(path))
+    return arrays
 
 
 def _read(loaded: Any, where: str) -> dict[str, AnyArray]:

@@ -6,7 +6,7 @@ ONNX Runtime speaks through log lines and exceptions of many lines; here both be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -159,8 +159,8 @@ def run(model: Model, calibration: Calibration, *, batch_size: int = BATCH_SIZE)
     session = open_session(model)
     bound = bind(calibration, session.inputs)
     parts: dict[str, list[AnyArray]] = {name: [] for name in session.outputs}
-    for batch, answers in _answers(session, bound, batch_size):
-        for name, value in answers.items():
+    for batch, found in answers(session, bound, batch_size):
+        for name, value in found.items():
             joined = value.ndim > 0 and len(value) % batch.count == 0
             parts[name].append(value if joined else value[None])
     try:
@@ -190,10 +190,26 @@ def fidelity(original: Model, marked: Model, calibration: Calibration, *, batch_
         raise CalibrationError(
             f"{after.source}: takes or gives other tensors than {before.source}; compare like with like"
         )
+    pairs = zip(answers(before, bound, batch_size), answers(after, bound, batch_size), strict=True)
+    return compared(((batch, old, new) for (batch, old), (_, new) in pairs), bound, before)
+
+
+def compared(
+    answered: Iterable[tuple[Batch, dict[str, AnyArray], dict[str, AnyArray]]], bound: BoundCalibration, before: Session
+) -> Fidelity:
+    """What became of the answers.
+
+    Args:
+        answered: Each batch with the outputs before and after, by name.
+        bound: The inputs.
+        before: The session that answered before.
+
+    Raises:
+        CalibrationError: The model has no floating-point output.
+    """
     change = norm = 0.0
     decisions: list[tuple[Int64Array, Int64Array]] = []
-    pairs = zip(_answers(before, bound, batch_size), _answers(after, bound, batch_size), strict=True)
-    for (batch, old), (_, new) in pairs:
+    for batch, old, new in answered:
         first = _first_float(old, before.source)
         change += float(np.sum(np.square(new[first].astype(np.float64) - old[first])))
         norm += float(np.sum(np.square(old[first], dtype=np.float64)))
@@ -221,20 +237,31 @@ def _fidelity(
     )
 
 
-def _answers(session: Session, bound: BoundCalibration, size: int) -> Iterator[tuple[Batch, dict[str, AnyArray]]]:
+def answers(
+    session: Session, bound: BoundCalibration, size: int = BATCH_SIZE, fixed: Mapping[str, AnyArray] | None = None
+) -> Iterator[tuple[Batch, dict[str, AnyArray]]]:
+    """Each batch with a model's outputs for it, padding removed.
+
+    Args:
+        session: The model.
+        bound: The inputs.
+        size: Inputs at a time, where the model leaves it open.
+        fixed: Further inputs, the same for every batch.
+    """
     for batch in bound.batches(size):
-        yield batch, {name: batch.cut(value) for name, value in session.run(batch.feed).items()}
+        found = session.run({**batch.feed, **(fixed or {})})
+        yield batch, {name: batch.cut(value) for name, value in found.items()}
 
 
-def _first_float(answers: dict[str, AnyArray], source: str) -> str:
-    for name, value in answers.items():
+def _first_float(found: dict[str, AnyArray], source: str) -> str:
+    for name, value in found.items():
         if value.dtype.kind == "f":
             return name
     raise CalibrationError(f"{source}: has no floating-point output to compare")
 
 
-def _decision_output(answers: dict[str, AnyArray], count: int) -> str | None:
-    for name, value in answers.items():
+def _decision_output(found: dict[str, AnyArray], count: int) -> str | None:
+    for name, value in found.items():
         if value.dtype.kind == "f" and value.ndim == 2 and value.shape[0] == count and value.shape[1] > 1:
             return name
     return None
