@@ -43,7 +43,7 @@ class Trial:
         interval: 95 % confidence interval of that mean, None for a single draw.
         judgements: One a draw, the first draw first.
         relative_change: Norm of the carrier's change over its norm, mean over the draws; None where there is none.
-        coded_ratio: How many times smaller than float32 the carrier is stored, where the attack says; of the first draw.
+        coded_ratio: How many times smaller than float32 the carrier is stored; of the first draw, if the attack codes.
         fidelity: What became of the model's answers after the first draw; None where that was not measured.
         problem: Why the attack could not be tried, or its effect on the answers not be measured.
     """

@@ -49,9 +49,9 @@ class BlockQuantisation(Attack):
 
     @property
     def label(self) -> str:
-        """``quantisation 4 bit in blocks of 32``, with a zero point where there is one."""
+        """``quantisation 4 bit, blocks of 32``, with a zero point where there is one."""
         variant = "" if self.symmetric else ", zero point"
-        return f"quantisation {self.bits} bit in blocks of {self.block}{variant}"
+        return f"quantisation {self.bits} bit, blocks of {self.block}{variant}"
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""

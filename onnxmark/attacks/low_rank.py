@@ -39,8 +39,8 @@ class LowRank(Attack):
 
     @property
     def label(self) -> str:
-        """``low rank, 50 % of singular values dropped``."""
-        return f"low rank, {100 * self.fraction:.10g} % of singular values dropped"
+        """``low rank, singular values dropped 50 %``."""
+        return f"low rank, singular values dropped {100 * self.fraction:.10g} %"
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""

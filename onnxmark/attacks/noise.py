@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxmark.arrays import Float32Array
 from onnxmark.attacks.attack import Attack, Means
+from onnxmark.attacks.saturation import saturated
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,4 @@ class GaussianNoise(Attack):
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
         sigma = self.strength * float(values.std(dtype=np.float64))
-        noisy = values + sigma * means.rng.standard_normal(values.shape)
-        limits = np.finfo(np.float32)
-        return np.clip(noisy, limits.min, limits.max).astype(np.float32)
+        return saturated(values + sigma * means.rng.standard_normal(values.shape))

@@ -67,11 +67,11 @@ class Overwriting(Attack):
 
     @property
     def label(self) -> str:
-        """``overwriting margin 3 in mean-ihw``, with what differs from the default."""
+        """``overwriting in mean-ihw, margin 3``, with what differs from the default."""
         variant = ("" if self.n_bits == BITS else f", {self.n_bits} bits") + (
             "" if self.marks == 1 else f", {self.marks} marks"
         )
-        return f"overwriting margin {self.margin:.10g} in {self.carrier}{variant}"
+        return f"overwriting in {self.carrier}, margin {self.margin:.10g}{variant}"
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""

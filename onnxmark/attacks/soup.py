@@ -38,8 +38,8 @@ class Soup(Attack):
 
     @property
     def label(self) -> str:
-        """``soup with 50 % of the reference``."""
-        return f"soup with {100 * self.share:.10g} % of the reference"
+        """``soup with the reference 50 %``."""
+        return f"soup with the reference {100 * self.share:.10g} %"
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`.

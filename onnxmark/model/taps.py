@@ -14,15 +14,15 @@ from typing import Any, Final
 import numpy as np
 
 from onnxmark.arrays import AnyArray, Float64Array
-from onnxmark.errors import CalibrationError, ModelError, ModelUnavailable
+from onnxmark.errors import CalibrationError
 from onnxmark.model.calibration import BATCH_SIZE, Calibration, bind
 from onnxmark.model.patches import MomentSum, convolution, transposed_convolution
 from onnxmark.model.runtime import open_session
+from onnxmark.model.whole import load_whole
 
 ROWS_PER_BATCH: Final = 2**15
 """Patches looked at per batch: some ten batches give far more rows than a kernel has dimensions, in seconds."""
 
-_PROTOBUF_LIMIT: Final = 2**31 - 1
 _Cut = Callable[[AnyArray], AnyArray]
 
 _LAYERS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -66,7 +66,7 @@ def input_second_moment(
         MissingExtra: onnxruntime is not installed.
         ModelError: The model cannot be loaded, or has more than 2 GiB, which a tapped copy cannot have.
     """
-    model = _load(Path(path))
+    model = load_whole(Path(path))
     taps = _find(model.graph, name)
     inputs = {item.name for item in model.graph.input}
     wanted = tuple(dict.fromkeys(tap.activation for tap in taps if tap.activation not in inputs))
@@ -77,22 +77,6 @@ def input_second_moment(
         for tap in taps:
             _add(moment, tap, seen[tap.activation], batch.cut)
     return moment.mean()
-
-
-def _load(path: Path) -> Any:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    if not path.is_file():
-        raise ModelUnavailable(f"{str(path)!r}: no such file")
-    try:
-        model = onnx.load(path)
-    except (DecodeError, OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{str(path)!r}: cannot be read for tapping ({reason[:200]})") from error
-    if model.ByteSize() > _PROTOBUF_LIMIT:
-        raise ModelError(f"{str(path)!r}: more than 2 GiB cannot be tapped; embed without calibration inputs")
-    return model
 
 
 def _with_outputs(model: Any, names: tuple[str, ...]) -> bytes:

@@ -137,5 +137,6 @@ def _of_nodes(nodes: Any) -> Iterator[Any]:
 def _check_size(path: Path, size: int) -> None:
     if size > LARGEST:
         raise ModelLimitError(
-            f"{str(path)!r}: {size} bytes with its data, and a graph is only changed up to 2 GiB; take a smaller model"
+            f"{str(path)!r}: {size} bytes with its data, and a graph is only changed or tapped up to 2 GiB; take a "
+            "smaller model"
         )

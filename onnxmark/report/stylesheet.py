@@ -52,16 +52,20 @@ dt{color:var(--soft)}
 dd{margin:0;grid-column:2;overflow-wrap:anywhere}
 ul{padding-left:1.2rem;max-width:54rem}
 li{margin:.25rem 0;overflow-wrap:anywhere}
-.scroll{overflow-x:auto;margin:1rem 0 .4rem}
-table{border-collapse:collapse;width:max-content;font-size:.86rem;font-variant-numeric:tabular-nums}
+.scroll{overflow-x:auto;margin:1rem 0 .4rem;
+background:linear-gradient(to right,var(--paper) 60%,transparent) 0 0/2.5rem 100% local no-repeat,
+linear-gradient(to left,var(--paper) 60%,transparent) 100% 0/2.5rem 100% local no-repeat,
+linear-gradient(to right,var(--line),transparent) 0 0/.9rem 100% no-repeat,
+linear-gradient(to left,var(--line),transparent) 100% 0/.9rem 100% no-repeat}
+table{border-collapse:collapse;width:max-content;max-width:100%;font-size:.84rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;padding-bottom:.4rem}
-th,td{max-width:26rem;padding:.28rem .8rem .28rem 0;text-align:left;vertical-align:baseline;
+:where(th,td){max-width:26rem;padding:.28rem .8rem .28rem 0;text-align:left;vertical-align:baseline;
 border-bottom:1px solid var(--line)}
 th:last-child,td:last-child{padding-right:0}
-thead th{color:var(--soft);font-weight:500;max-width:7rem;vertical-align:bottom}
+thead th{color:var(--soft);font-weight:500;max-width:7rem;vertical-align:bottom;white-space:normal}
 tbody th{font-weight:400}
 td .lit,th .lit{overflow-wrap:normal;word-break:normal}
-%FLUSH%{text-align:right}
+:where(%FLUSH%){text-align:right;white-space:nowrap}
 .bar{white-space:nowrap;text-align:right}
 .bar svg{vertical-align:-.08em;margin-right:.5rem}
 .fig{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1.2rem 2.4rem;
@@ -104,6 +108,9 @@ svg .e{text-anchor:end}
 dl{grid-template-columns:minmax(0,1fr);gap:0}
 dd{grid-column:1}
 dt{font-size:.85rem;margin-top:.45rem}
+table{max-width:none}
+tbody th,td{max-width:9.5rem}
+caption{max-width:calc(100vw - 2rem)}
 }
 @page{margin:15mm}
 @media print{

@@ -7,6 +7,7 @@ for those who do not see it, and is drawn at its natural size in pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -20,11 +21,18 @@ DASHES: Final = ("", "6 3", "2 3", "9 3 2 3")
 """What sets the curves of a panel apart, by position; further ones begin anew."""
 
 BOUNDARY: Final = "boundary of a match"
+_GONE: Final = "mark gone"
 MAX_BITS: Final = 4096
 """Bits that a map shows."""
 
 _STRENGTHS: Final = (0.4, 0.56, 0.7, 0.84)
 """Side of a cell, from the weakest quarter of the margins to the strongest."""
+
+_CHARACTER: Final = 6
+"""Width of a character of a label, on average."""
+
+_TICK: Final = 12
+"""Characters of the label of a tick."""
 
 _PLANE_WIDTH: Final = 760
 _PLANE_HEIGHT: Final = 440
@@ -32,11 +40,11 @@ _PLANE_HEIGHT: Final = 440
 
 def bar(part: Bar, tone: Tone) -> str:
     """A bar for a table's cell; the figure stands beside it."""
-    scale = Linear(0, 1, 0, 120)
+    scale = Linear(0, 1, 0, 80)
     limit = scale(part.boundary)
     body = void("rect", class_=str(tone), y=3, width=scale(part.length), height=6)
     line = void("path", d=f"M{number(limit)} 0v12")
-    return element("svg", body + line, width=121, height=12, aria_hidden="true")
+    return element("svg", body + line, width=81, height=12, aria_hidden="true")
 
 
 def sign(tone: Tone) -> str:
@@ -121,13 +129,14 @@ def panel(part: Panel, chart: Curves) -> str:
     """The curves of one attack."""
     width, height, left, bottom = 300, 190, 30, 146
     y = SquareRoot(highest(chart), bottom, 12)
-    x = Linear(0, max(len(part.ticks) - 1, 1), left + 14, width - 14)
+    wide = _CHARACTER * max((len(shortened(tick, _TICK)) for tick in part.ticks), default=0)
+    x = Linear(0, max(len(part.ticks) - 1, 1), left + max(14, wide / 2 - left), width - max(14, wide / 2))
     limit = y(chart.boundary)
     ground = void("rect", class_="below", x=left, y=limit, width=width - left, height=bottom - limit)
     levels = grid(left, width, [(y(tick), tick) for tick in y.ticks()])
     line = void("path", class_="limit", d=f"M{left} {number(limit)}H{width}")
-    every = -(-len(part.ticks) // 9)
-    names = [(x(index), shortened(tick, 7)) for index, tick in enumerate(part.ticks) if index % every == 0]
+    every = math.ceil((wide + _CHARACTER) / (x(1) - x(0)))
+    names = [(x(index), shortened(tick, _TICK)) for index, tick in enumerate(part.ticks) if index % every == 0]
     curves = "".join(_curve(series, x, y, DASHES[index % len(DASHES)]) for index, series in enumerate(part.series))
     words = label(left + 4, limit + 13, BOUNDARY, "on") + label((left + width) / 2, height - 10, part.axis, "m")
     body = ground + levels + line + curves + words + below(bottom, names)
@@ -178,23 +187,41 @@ def plane(chart: Plane) -> str:
     stops = void("path", class_="grid", d="".join(f"M{number(x(tick))} {bottom}v4" for tick in x.ticks(9)))
     ticks = stops + below(bottom, [(x(tick), f"{tick * factor:.6g}") for tick in x.ticks(9)])
     line = void("path", class_="limit", d=f"M{left} {number(limit)}H{right}")
-    words = (
-        label(right - 6, limit - 5, BOUNDARY, "on e")
-        + label(right - 6, limit + 14, "mark gone", "on e")
-        + label(0, 12, chart.evidence_axis)
-        + label((left + right) / 2, _PLANE_HEIGHT - 12, chart.loss_axis, "m")
-    )
-    body = ground + levels + line + words + ticks + _numbered(chart.points, x, y)
+    words = label(0, 12, chart.evidence_axis) + label((left + right) / 2, _PLANE_HEIGHT - 12, chart.loss_axis, "m")
+    places = [(x(point.loss), y(point.evidence), point) for point in chart.points]
+    marks = [_around(across, down) for across, down, _ in places]
+    sides = [
+        _free(left + 6, right - 6, top, _CHARACTER * len(side), marks)
+        for top, side in ((limit - 15, BOUNDARY), (limit + 4, _GONE))
+    ]
+    named = "".join(label(box[0], box[3] - 1, side, "on") for box, side in zip(sides, (BOUNDARY, _GONE), strict=True))
+    body = ground + levels + line + words + ticks + _numbered(places, [*marks, *sides]) + named
     return drawing(_PLANE_WIDTH, _PLANE_HEIGHT, chart.title, chart.note, body, "wide")
 
 
-def _numbered(points: Sequence[PlanePoint], x: Linear, y: SquareRoot) -> str:
-    """Marks first, then the numbers that find room: none covers another or a mark."""
-    places = [(x(point.loss), y(point.evidence), point) for point in points]
+_Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
+
+def _around(across: float, down: float) -> _Box:
+    """What a mark covers."""
+    return across - 5, down - 5, across + 5, down + 5
+
+
+def _free(left: float, right: float, top: float, wide: float, taken: Sequence[_Box]) -> _Box:
+    """Where words of that width, at that height, cover least: at the right end, at the left end, or in between."""
+    steps = (1.0, 0.0, *(step / 12 for step in range(11, 0, -1)))
+    starts = (left + share * (right - left - wide) for share in steps)
+    boxes = [(start, top, start + wide, top + 11) for start in starts]
+    return min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken))
+
+
+def _numbered(places: Sequence[tuple[float, float, PlanePoint]], occupied: Sequence[_Box]) -> str:
+    """Marks first, then the numbers that find room: none covers another or what is occupied."""
     marks = "".join(
         titled(across, down, point.tone, f"{point.number}. {point.label}") for across, down, point in places
     )
-    taken = [(across - 5, down - 5, across + 5, down + 5) for across, down, _ in places]
+    taken = list(occupied)
     numbers = []
     for across, down, point in places:
         wide = 7 * len(str(point.number))
@@ -204,9 +231,6 @@ def _numbered(points: Sequence[PlanePoint], x: Linear, y: SquareRoot) -> str:
                 numbers.append(label(box[0], box[3] - 1, str(point.number), "on"))
                 break
     return marks + "".join(numbers)
-
-
-_Box = tuple[float, float, float, float]
 
 
 def _boxes(across: float, down: float, wide: float) -> Iterable[_Box]:

@@ -46,8 +46,8 @@ class KernelExpansion(ModelAttack):
 
     @property
     def label(self) -> str:
-        """``kernels larger by 2``."""
-        return f"kernels larger by {2 * self.rings}"
+        """``kernel expansion by 2 taps``."""
+        return f"kernel expansion by {2 * self.rings} taps"
 
     def rewrite(self, source: Path, output: Path, means: FileMeans) -> tuple[str, ...]:
         """See :class:`onnxmark.attacks.attack.ModelAttack`."""

@@ -46,8 +46,8 @@ class Rescaling(Symmetry):
 
     @property
     def label(self) -> str:
-        """``rescaling of channels 0.5``."""
-        return f"rescaling of channels {self.strength:.10g}"
+        """``rescaling of channels 0.5 log-σ``."""
+        return f"rescaling of channels {self.strength:.10g} log-σ"
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""

@@ -1,8 +1,8 @@
 """What the channel symmetries share: find the groups of a file, change those that may be, say what stays.
 
-Yan et al. call them invariant neuron transforms (arXiv 2205.00199: LayerShuffle, NeuronScale, SignFlip); what is here is
-our reconstruction of them from second-hand definitions. Each is a change of a lone layer, so that a sweep can try it on
-the layer that holds a mark, and a change of a file, in which the neighbours take it back.
+Yan et al. call them invariant neuron transforms (arXiv 2205.00199: LayerShuffle, NeuronScale, SignFlip); what is here
+is our reconstruction of them from second-hand definitions. Each is a change of a lone layer, so that a sweep can try it
+on the layer that holds a mark, and a change of a file, in which the neighbours take it back.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxmark.arrays import Float32Array, Float64Array, Int64Array
 from onnxmark.attacks.attack import Attack, FileMeans, ModelAttack
+from onnxmark.attacks.saturation import saturated
 from onnxmark.errors import AttackError
 from onnxmark.model.channels import ChannelGroup, Role, Use
 from onnxmark.model.editing import EditableModel
@@ -110,7 +111,6 @@ def signs(size: int, fraction: float, rng: np.random.Generator) -> Float64Array:
 def rescaled(values: Float32Array, outputs: Float64Array, inputs: Float64Array) -> Float32Array:
     """A lone layer with its filters multiplied by ``outputs`` and its input channels by ``inputs``, kept finite."""
     rest = (1,) * (values.ndim - 2)
-    limits = np.finfo(np.float32)
     with np.errstate(over="ignore"):
         changed = values * (outputs.reshape(-1, 1, *rest) * inputs.reshape(1, -1, *rest))
-    return np.clip(changed, limits.min, limits.max).astype(np.float32)
+    return saturated(changed)

@@ -42,8 +42,8 @@ class RuntimeOptimisation(ToolAttack):
 
     @property
     def label(self) -> str:
-        """``ONNX Runtime basic``."""
-        return f"ONNX Runtime {self.level}"
+        """``ONNX Runtime, basic optimisations``."""
+        return f"ONNX Runtime, {self.level} optimisations"
 
     @property
     def caveats(self) -> tuple[str, ...]:

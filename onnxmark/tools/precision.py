@@ -62,8 +62,8 @@ class DynamicQuantisation(ToolAttack):
 
     @property
     def label(self) -> str:
-        """``dynamic int8``."""
-        return f"dynamic {'' if self.signed else 'u'}int{self.bits}"
+        """``dynamic quantisation to int8``."""
+        return f"dynamic quantisation to {'' if self.signed else 'u'}int{self.bits}"
 
     def conversion(self, means: FileMeans) -> Change:
         """See :class:`onnxmark.tools.tool.ToolAttack`."""
@@ -98,9 +98,9 @@ class StaticQuantisation(ToolAttack):
 
     @property
     def label(self) -> str:
-        """``static int8``, with what differs from the default."""
+        """``static quantisation to int8``, with what differs from the default."""
         variant = (", per channel" if self.per_channel else "") + ("" if self.form == "qdq" else ", QOperator")
-        return f"static int{self.bits}{variant}"
+        return f"static quantisation to int{self.bits}{variant}"
 
     def conversion(self, means: FileMeans) -> Change:
         """See :class:`onnxmark.tools.tool.ToolAttack`."""
@@ -132,8 +132,8 @@ class Int4Quantisation(ToolAttack):
 
     @property
     def label(self) -> str:
-        """``int4 in blocks of 32``."""
-        return f"int4 in blocks of {self.block}" + (", symmetric" if self.symmetric else "")
+        """``int4 quantisation in blocks of 32``."""
+        return f"int4 quantisation in blocks of {self.block}" + (", symmetric" if self.symmetric else "")
 
     @property
     def caveats(self) -> tuple[str, ...]:

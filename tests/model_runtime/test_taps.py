@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper
 
 from onnxmark.errors import CalibrationError, ModelError, ModelUnavailable
-from onnxmark.model import taps
+from onnxmark.model import whole
 from onnxmark.model.calibration import Calibration
 from onnxmark.model.runtime import run
 from onnxmark.model.taps import input_second_moment
@@ -188,7 +188,7 @@ def test_external_data(tmp_path):
     onnx.save(built, tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
     np.testing.assert_array_equal(input_second_moment(tmp_path / "m.onnx", "layer", _given(x)), inline)
     (tmp_path / "m.bin").unlink()
-    with pytest.raises(ModelError, match=r"cannot be read for tapping \([^\n]*\)$"):
+    with pytest.raises(ModelError, match=r"^[^\n]*m\.bin[^\n]*$"):
         input_second_moment(tmp_path / "m.onnx", "layer", _given(x))
 
 
@@ -246,18 +246,18 @@ def test_activations_that_are_not_finite(tmp_path):
 @pytest.mark.parametrize("content", [b"not a model", b"\xff\xff"])
 def test_files_that_are_no_model(tmp_path, content):
     (tmp_path / "m.onnx").write_bytes(content)
-    with pytest.raises(ModelError, match=r"^[^\n]*cannot be read for tapping[^\n]*$"):
+    with pytest.raises(ModelError, match=r"^[^\n]*m\.onnx[^\n]*$"):
         input_second_moment(tmp_path / "m.onnx", "layer", _given(np.zeros((2, 3))))
 
 
 def test_missing_model(tmp_path):
-    with pytest.raises(ModelUnavailable, match="no such file"):
+    with pytest.raises(ModelUnavailable, match="No such file"):
         input_second_moment(tmp_path / "m.onnx", "layer", _given(np.zeros((2, 3))))
 
 
 def test_models_beyond_the_protobuf_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(taps, "_PROTOBUF_LIMIT", 100)
-    with pytest.raises(ModelError, match="more than 2 GiB cannot be tapped"):
+    monkeypatch.setattr(whole, "LARGEST", 100)
+    with pytest.raises(ModelError, match="up to 2 GiB"):
         input_second_moment(
             save(layer("Conv", normal(4, 3, 3, 3), 2, 3), tmp_path / "m.onnx"), "layer", _given(normal(1, 3, 4, 4))
         )

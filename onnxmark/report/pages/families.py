@@ -18,6 +18,8 @@ from onnxmark.report.text import shortened
 Document = dict[str, Any]
 
 _FIRST_ARGUMENT: Final = re.compile(r"\(\w+=[^,)]*(, )?")
+_LEADING_ON: Final = re.compile(r"(,| to| by| of| with)$")
+"""What leads from a title on to a strength and means nothing without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class Family:
 
     @property
     def name(self) -> str:
-        """Title and variant, for a sentence that goes on."""
-        return f"{self.title}, {self.variant}," if self.variant else self.title
+        """Title and variant."""
+        return f"{self.title}, {self.variant}" if self.variant else self.title
 
     @property
     def direction(self) -> str:
@@ -75,7 +77,7 @@ def _family(attack: str, members: Sequence[tuple[int, Document]]) -> Family:
     unit, _, variant = " ".join(words[place + 1 :]).partition(", ")
     return Family(
         attack=shortened(attack, LABEL),
-        title=" ".join(words[:place]).rstrip(",").removesuffix(" to") or shortened(attack, LABEL),
+        title=_LEADING_ON.sub("", " ".join(words[:place])) or shortened(attack, LABEL),
         variant=variant,
         unit=unit,
         trials=tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,39 +27,53 @@ def curves_of(families: Sequence[Family], boundary: float) -> Curves:
         "an attack is random the point is the worst draw, and the whisker reaches to the best."
     )
     panels = tuple(panel for members in groups.values() if any((panel := _panel(members)).series))
-    return Curves("How far the mark lasts", panels, _EVIDENCE, boundary, note)
+    return Curves("How evidence fades", panels, _EVIDENCE, boundary, note)
+
+
+_Place = tuple[Any, str, int]
+"""Parameter and strength in words, and how many trials of the same family had the same before."""
 
 
 def _panel(families: Sequence[Family]) -> Panel:
     """One attack: the strengths of its variants on a common axis, in the order of the first variant."""
-    strengths = {trial["parameter"]: text for family in families for _, text, trial in family.trials}
-    ticks = list(strengths)
-    if all(map(is_number, ticks)):
-        ticks.sort(reverse=families[0].direction == "down")
+    ticks = list(dict.fromkeys(place for family in families for place in _places(family)))
+    if all(is_number(parameter) for parameter, _, _ in ticks):
+        ticks.sort(key=lambda place: place[0], reverse=families[0].direction == "down")
     unit = families[0].unit
     return Panel(
-        families[0].title if len(families) > 1 else families[0].name.rstrip(","),
+        families[0].title if len(families) > 1 else families[0].name,
         f"strength ({unit})" if unit else "strength",
-        tuple(strengths[tick] for tick in ticks),
+        tuple(strength for _, strength, _ in ticks),
         tuple(Series(family.variant or "plain", points) for family in families if (points := _points(family, ticks))),
     )
 
 
-def _points(family: Family, ticks: Sequence[float | str | None]) -> tuple[CurvePoint, ...]:
+def _places(family: Family) -> list[_Place]:
+    """A place on the axis for every trial: formats of one width (float16, bfloat16) are still two strengths."""
+    before: Counter[tuple[Any, str]] = Counter()
+    places = []
+    for _, strength, trial in family.trials:
+        named = (trial["parameter"], strength)
+        places.append((*named, before[named]))
+        before[named] += 1
+    return places
+
+
+def _points(family: Family, ticks: Sequence[_Place]) -> tuple[CurvePoint, ...]:
     read = [
-        (family.strength(index) or family.title, trial)
-        for index, (_, _, trial) in enumerate(family.trials)
+        (ticks.index(place), family.strength(index) or family.title, trial)
+        for index, (place, (_, _, trial)) in enumerate(zip(_places(family), family.trials, strict=True))
         if trial["bit_error_rate"] is not None
     ]
     return tuple(
         CurvePoint(
-            ticks.index(trial["parameter"]),
+            tick,
             evidence(trial["log10_p_value"]),
             evidence(min(trial.get("log10_p_values") or [trial["log10_p_value"]])),
             tone_of(trial["verdict"]),
             f"{strength}: {trial['verdict']}, BER {trial['bit_error_rate']:.3f}",
         )
-        for strength, trial in sorted(read, key=lambda one: ticks.index(one[1]["parameter"]))
+        for tick, strength, trial in sorted(read, key=lambda one: one[0])
     )
 
 
