@@ -22,11 +22,11 @@ from onnxmark.attacks.entropy_coding import Sizes, coded_sizes
 from onnxmark.audit import named_sites
 from onnxmark.errors import AttackError, CalibrationError, CarrierError, ModelError, WriteBackError
 from onnxmark.model import Model, WeightSite, open_model, write_model
-from onnxmark.model.calibration import Calibration, load_calibration
+from onnxmark.model.editing.provenance import append_metadata
 from onnxmark.model.external import is_same_file
-from onnxmark.model.provenance import append_metadata
-from onnxmark.model.runtime import Fidelity, fidelity
-from onnxmark.model.taps import input_second_moment
+from onnxmark.model.running.calibration import Calibration, load_calibration
+from onnxmark.model.running.runtime import Fidelity, fidelity
+from onnxmark.model.running.taps import input_second_moment
 from onnxmark.weights import WeightTensor
 
 PROVENANCE: Final = "onnxmark.attack"

@@ -18,9 +18,9 @@ from onnxmark.attacking import Attacker, is_model_attack, is_weight_attack
 from onnxmark.attacks import Attack, Recipe, apply_attack
 from onnxmark.errors import AttackError, CarrierError, ModelError
 from onnxmark.model import open_model
-from onnxmark.model.calibration import Calibration
-from onnxmark.model.probe import WeightProbe
-from onnxmark.model.runtime import Fidelity, fidelity
+from onnxmark.model.running.calibration import Calibration
+from onnxmark.model.running.probe import WeightProbe
+from onnxmark.model.running.runtime import Fidelity, fidelity
 from onnxmark.weights import WeightTensor
 
 

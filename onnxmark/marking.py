@@ -10,9 +10,9 @@ from onnxmark.embedding import ActivationMetric, Embedding, embed_message
 from onnxmark.errors import CarrierError, EmbeddingError
 from onnxmark.keys import AnyKey, Key
 from onnxmark.model import Model, WeightSite, open_model, write_model
-from onnxmark.model.calibration import load_calibration
-from onnxmark.model.runtime import Fidelity, fidelity
-from onnxmark.model.taps import input_second_moment
+from onnxmark.model.running.calibration import load_calibration
+from onnxmark.model.running.runtime import Fidelity, fidelity
+from onnxmark.model.running.taps import input_second_moment
 from onnxmark.schemes.evidence import Evidence
 from onnxmark.schemes.extraction import ProjectionScheme, read_message
 from onnxmark.schemes.projection import Projection, Reading, projection_of

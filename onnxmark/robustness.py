@@ -21,7 +21,7 @@ from onnxmark.attacks import Attack, Means, ModelAttack, Recipe, apply_attack
 from onnxmark.audit import Candidate, Finding, Schemes, audit_file, projection_only
 from onnxmark.errors import AttackError, CalibrationError, CarrierError, MissingExtra, ModelError
 from onnxmark.fidelity import FidelityMeter
-from onnxmark.model.runtime import Fidelity
+from onnxmark.model.running.runtime import Fidelity
 from onnxmark.statistics import mean_interval
 from onnxmark.verdict import Judgement, Policy, Verdict, inconclusive, judge
 from onnxmark.weights import WeightTensor

@@ -28,8 +28,8 @@ from onnxmark.errors import AttackError
 from onnxmark.fidelity import FidelityMeter
 from onnxmark.keys import load_key
 from onnxmark.model import open_model, write_model
-from onnxmark.model.calibration import load_calibration
-from onnxmark.model.runtime import fidelity
+from onnxmark.model.running.calibration import load_calibration
+from onnxmark.model.running.runtime import fidelity
 from onnxmark.robustness import sweep
 from onnxmark.verdict import Policy, Verdict
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnxmark.marking import Marking
     from onnxmark.model import Folding, WeightSite
     from onnxmark.model.profile import WeightProfile
-    from onnxmark.model.runtime import Fidelity
+    from onnxmark.model.running.runtime import Fidelity
     from onnxmark.robustness import Trial
     from onnxmark.schemes.evidence import Evidence
 

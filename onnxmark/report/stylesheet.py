@@ -67,7 +67,7 @@ tbody th{font-weight:400}
 td .lit,th .lit{overflow-wrap:normal;word-break:normal}
 :where(%FLUSH%){text-align:right;white-space:nowrap}
 .bar{white-space:nowrap;text-align:right}
-.bar svg{vertical-align:-.08em;margin-right:.5rem}
+.bar svg{width:81px;height:12px;vertical-align:-.08em;margin-right:.5rem}
 .fig{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1.2rem 2.4rem;
 align-items:start}
 figure{margin:1.2rem 0 0;min-width:0}

@@ -22,6 +22,9 @@ DASHES: Final = ("", "6 3", "2 3", "9 3 2 3")
 
 BOUNDARY: Final = "boundary of a match"
 _GONE: Final = "mark gone"
+BAR: Final = 80
+"""Pixels of a bar of full length."""
+
 MAX_BITS: Final = 4096
 """Bits that a map shows."""
 
@@ -39,12 +42,12 @@ _PLANE_HEIGHT: Final = 440
 
 
 def bar(part: Bar, tone: Tone) -> str:
-    """A bar for a table's cell; the figure stands beside it."""
-    scale = Linear(0, 1, 0, 80)
+    """A bar for a table's cell; the figure stands beside it. Its size is the style sheet's: a sweep has hundreds."""
+    scale = Linear(0, 1, 0, BAR)
     limit = scale(part.boundary)
     body = void("rect", class_=str(tone), y=3, width=scale(part.length), height=6)
     line = void("path", d=f"M{number(limit)} 0v12")
-    return element("svg", body + line, width=81, height=12, aria_hidden="true")
+    return element("svg", body + line, aria_hidden="true")
 
 
 def sign(tone: Tone) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxmark.arrays import AnyArray
 from onnxmark.attacks.attack import FileMeans, ModelAttack
-from onnxmark.model.editing import EditableModel, Node
+from onnxmark.model.editing.editable import EditableModel, Node
 from onnxmark.symmetries.account import Account
 
 MAX_RINGS: Final = 16

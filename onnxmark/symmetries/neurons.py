@@ -15,9 +15,9 @@ import numpy as np
 
 from onnxmark.arrays import AnyArray
 from onnxmark.attacks.attack import FileMeans
-from onnxmark.model.channels import ChannelGroup, Commutes, Role, from_rows, rows_of
-from onnxmark.model.editing import EditableModel
-from onnxmark.model.moving import constant, take_channels
+from onnxmark.model.channels.groups import ChannelGroup, Commutes, Role, from_rows, rows_of
+from onnxmark.model.channels.moving import constant, take_channels
+from onnxmark.model.editing.editable import EditableModel
 from onnxmark.symmetries.symmetry import GroupAttack
 
 Kind = Literal["zero", "dead", "clique", "split", "mixed"]

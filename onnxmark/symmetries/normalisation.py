@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxmark.arrays import AnyArray, Float64Array
 from onnxmark.attacks.attack import FileMeans, ModelAttack
-from onnxmark.model.editing import EditableModel, Node
+from onnxmark.model.editing.editable import EditableModel, Node
 from onnxmark.symmetries.account import Account
 from onnxmark.symmetries.kernels import means_layer
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from onnxmark.arrays import Float32Array
 from onnxmark.attacks.attack import FileMeans, Means
-from onnxmark.model.channels import ChannelGroup, Role
-from onnxmark.model.editing import EditableModel
-from onnxmark.model.moving import take_channels
+from onnxmark.model.channels.groups import ChannelGroup, Role
+from onnxmark.model.channels.moving import take_channels
+from onnxmark.model.editing.editable import EditableModel
 from onnxmark.symmetries.symmetry import Layers, Symmetry, cycle, names
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxmark.model.channels import ChannelGroup, Commutes
+from onnxmark.model.channels.groups import ChannelGroup, Commutes
 from onnxmark.symmetries.symmetry import HOSTS, Layers, names
 
 

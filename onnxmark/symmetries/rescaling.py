@@ -14,9 +14,9 @@ from typing import ClassVar
 
 from onnxmark.arrays import Float32Array
 from onnxmark.attacks.attack import FileMeans, Means
-from onnxmark.model.channels import ChannelGroup, Commutes
-from onnxmark.model.editing import EditableModel
-from onnxmark.model.moving import scale_channels
+from onnxmark.model.channels.groups import ChannelGroup, Commutes
+from onnxmark.model.channels.moving import scale_channels
+from onnxmark.model.editing.editable import EditableModel
 from onnxmark.symmetries.regions import free_regions
 from onnxmark.symmetries.symmetry import Symmetry, log_normal, rescaled
 

@@ -17,9 +17,9 @@ from onnxmark.arrays import Float32Array, Float64Array, Int64Array
 from onnxmark.attacks.attack import Attack, FileMeans, ModelAttack
 from onnxmark.attacks.saturation import saturated
 from onnxmark.errors import AttackError
-from onnxmark.model.channels import ChannelGroup, Role, Use
-from onnxmark.model.editing import EditableModel
-from onnxmark.model.grouping import channel_groups
+from onnxmark.model.channels.grouping import channel_groups
+from onnxmark.model.channels.groups import ChannelGroup, Role, Use
+from onnxmark.model.editing.editable import EditableModel
 from onnxmark.symmetries.account import Account
 
 HOSTS = (Role.PRODUCER, Role.DEPTHWISE, Role.CONSUMER)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxmark.attacks.attack import FileMeans
-from onnxmark.model import conversions
-from onnxmark.model.deployment import Change, Tool
+from onnxmark.model.deploying import conversions
+from onnxmark.model.deploying.deployment import Change, Tool
 from onnxmark.tools.tool import ONNXRUNTIME, ToolAttack
 
 

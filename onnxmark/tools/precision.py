@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 from onnxmark.attacks.attack import FileMeans, Need
-from onnxmark.model import conversions
-from onnxmark.model.deployment import Change, Tool
+from onnxmark.model.deploying import conversions
+from onnxmark.model.deploying.deployment import Change, Tool
 from onnxmark.tools.tool import ONNXRUNTIME, ToolAttack
 
 

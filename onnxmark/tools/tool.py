@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Protocol
 
 from onnxmark.attacks.attack import FileMeans, ModelAttack, missing
 from onnxmark.errors import AttackError
-from onnxmark.model.deployment import Change, Tool, convert
+from onnxmark.model.deploying.deployment import Change, Tool, convert
 
 ONNXRUNTIME: Final = Tool("onnxruntime", "runtime")
 

@@ -172,5 +172,5 @@ def test_blocks_out_of_range_are_refused(size):
 
 
 def test_label_names_block_and_zero_point():
-    assert BlockQuantisation(4).label == "quantisation 4 bit in blocks of 32"
-    assert BlockQuantisation(4, 128, symmetric=False).label == "quantisation 4 bit in blocks of 128, zero point"
+    assert BlockQuantisation(4).label == "quantisation 4 bit, blocks of 32"
+    assert BlockQuantisation(4, 128, symmetric=False).label == "quantisation 4 bit, blocks of 128, zero point"

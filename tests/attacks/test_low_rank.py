@@ -99,4 +99,4 @@ def test_fractions_out_of_range_are_refused(fraction):
 
 
 def test_label_shows_the_percentage():
-    assert LowRank(0.5).label == "low rank, 50 % of singular values dropped"
+    assert LowRank(0.5).label == "low rank, singular values dropped 50 %"

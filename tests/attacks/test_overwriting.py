@@ -171,7 +171,8 @@ def test_parameters_out_of_range_are_refused(parameters, message):
 
 
 def test_label_shows_what_differs_from_the_default():
-    assert Overwriting().label == "overwriting margin 3 in mean-ihw"
+    assert Overwriting().label == "overwriting in mean-ihw, margin 3"
     assert (
-        Overwriting(1.5, n_bits=64, carrier="full", marks=4).label == "overwriting margin 1.5 in full, 64 bits, 4 marks"
+        Overwriting(1.5, n_bits=64, carrier="full", marks=4).label
+        == "overwriting in full, margin 1.5, 64 bits, 4 marks"
     )

@@ -75,4 +75,4 @@ def test_shares_out_of_range_are_refused(share):
 
 
 def test_label_shows_the_share():
-    assert Soup(0.125).label == "soup with 12.5 % of the reference"
+    assert Soup(0.125).label == "soup with the reference 12.5 %"

@@ -14,11 +14,11 @@ from onnx import TensorProto as T
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from onnxmark.model.channels import ChannelGroup, Commutes, Role, Slot, from_rows, rows_of
-from onnxmark.model.editing import EditableModel
-from onnxmark.model.grouping import channel_groups
-from onnxmark.model.moving import constant, scale_channels, take_channels
-from onnxmark.model.relayout import relaid
+from onnxmark.model.channels.grouping import channel_groups
+from onnxmark.model.channels.groups import ChannelGroup, Commutes, Role, Slot, from_rows, rows_of
+from onnxmark.model.channels.moving import constant, scale_channels, take_channels
+from onnxmark.model.channels.relayout import relaid
+from onnxmark.model.editing.editable import EditableModel
 
 from .models import info, model, tensor, weights
 

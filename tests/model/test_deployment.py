@@ -16,7 +16,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxmark.errors import AttackError, ExternalDataError, MissingExtra, ModelUnavailable, WeightsUnresolved
-from onnxmark.model.deployment import Tool, convert, inventory
+from onnxmark.model.deploying.deployment import Tool, convert, inventory
 from tests.onnx_models import conv_chain, kernel
 
 ONNX = Tool("onnx", "runtime")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from onnxmark.errors import MalformedModel, ModelUnavailable, NotAModel, WriteBackError
 from onnxmark.model import open_model, provenance
+from onnxmark.model.editing.provenance import append_metadata
 from onnxmark.model.limits import MAX_METADATA, MAX_TEXT
-from onnxmark.model.provenance import append_metadata
 from tests.model.models import OPSETS, block, conv, info, model, save, tensor, varint, weights
 
 W = weights(8, 4, 3, 3)

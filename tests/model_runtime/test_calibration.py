@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from onnxmark.errors import CalibrationError
-from onnxmark.model import calibration
-from onnxmark.model.calibration import Calibration, ModelInput, bind, load_calibration
+from onnxmark.model.running import calibration
+from onnxmark.model.running.calibration import Calibration, ModelInput, bind, load_calibration
 
 IMAGE = ModelInput("image", np.dtype("f4"), (None, 3, 4))
 TOKENS = ModelInput("tokens", np.dtype("i8"), (None, 5))

@@ -6,9 +6,9 @@ from onnx import helper
 from sklearn.datasets import load_digits
 
 from onnxmark.embedding import ActivationMetric, embed_message
-from onnxmark.model.calibration import Calibration
-from onnxmark.model.runtime import fidelity
-from onnxmark.model.taps import input_second_moment
+from onnxmark.model.running.calibration import Calibration
+from onnxmark.model.running.runtime import fidelity
+from onnxmark.model.running.taps import input_second_moment
 from onnxmark.weights import Origin, WeightTensor
 from tests.embedding.hosts import projection
 from tests.model_runtime.graphs import model, normal, save

@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxmark.errors import CalibrationError, MissingExtra, ModelError, ModelUnavailable
-from onnxmark.model import runtime
-from onnxmark.model.calibration import Calibration
-from onnxmark.model.runtime import fidelity, open_session, run
+from onnxmark.model.running import runtime
+from onnxmark.model.running.calibration import Calibration
+from onnxmark.model.running.runtime import fidelity, open_session, run
 from tests.model_runtime.graphs import classifier, model, normal, save
 
 

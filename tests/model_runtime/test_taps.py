@@ -11,10 +11,10 @@ import torch
 from onnx import TensorProto, helper
 
 from onnxmark.errors import CalibrationError, ModelError, ModelUnavailable
-from onnxmark.model import whole
-from onnxmark.model.calibration import Calibration
-from onnxmark.model.runtime import run
-from onnxmark.model.taps import input_second_moment
+from onnxmark.model.editing import whole
+from onnxmark.model.running.calibration import Calibration
+from onnxmark.model.running.runtime import run
+from onnxmark.model.running.taps import input_second_moment
 from tests.model_runtime.graphs import layer, model, normal, save
 
 
@@ -141,7 +141,7 @@ def test_sample_of_patches_is_seeded_and_close(tmp_path):
 def test_blocks_do_not_change_the_moment(tmp_path, monkeypatch):
     path, x = save(layer("Conv", normal(4, 3, 3, 3), 2, 3), tmp_path / "m.onnx"), normal(4, 3, 9, 9)
     whole = input_second_moment(path, "layer", _given(x))
-    monkeypatch.setattr("onnxmark.model.patches._BLOCK_ENTRIES", 100)
+    monkeypatch.setattr("onnxmark.model.running.patches._BLOCK_ENTRIES", 100)
     np.testing.assert_allclose(input_second_moment(path, "layer", _given(x)), whole, rtol=1e-12)
 
 

@@ -31,6 +31,11 @@ def trial(label="L1 pruning 50 %", recipe="MagnitudePruning(fraction=0.5)", atta
     } | changes
 
 
+def entry(attack):
+    """The entry of a real attack."""
+    return trial(attack.label, repr(attack), attack.name, attack.parameter)
+
+
 def fidelity(**changes):
     """What became of 200 answers; the accuracy is unknown unless given."""
     return {"relative_change": 0.25, "decisions_changed": 20, "n_inputs": 200, "provider": "CPU"} | BLIND | changes

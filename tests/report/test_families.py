@@ -2,15 +2,19 @@
 
 import pytest
 
+from onnxmark import plugins
+from onnxmark.attacks.blocks import BlockQuantisation
+from onnxmark.attacks.low_rank import LowRank
+from onnxmark.attacks.overwriting import Overwriting
 from onnxmark.attacks.pruning import MagnitudePruning, RandomPruning
 from onnxmark.attacks.quantisation import UniformQuantisation
+from onnxmark.attacks.soup import Soup
 from onnxmark.report.pages.families import families_of, is_number
-from tests.report.sweeps import trial
-
-
-def entry(attack):
-    """The entry of a real attack."""
-    return trial(attack.label, repr(attack), attack.name, attack.parameter)
+from onnxmark.symmetries.kernels import KernelExpansion
+from onnxmark.symmetries.rescaling import Rescaling
+from onnxmark.tools.graphs import RuntimeOptimisation
+from onnxmark.tools.precision import DynamicQuantisation, Int4Quantisation, StaticQuantisation
+from tests.report.sweeps import entry, trial
 
 
 def described(*attacks):
@@ -35,6 +39,42 @@ def test_real_attacks():
         ("quantisation", "", "bit", ["8", "4"]),
         ("quantisation", "per channel", "bit", ["8", "4"]),
     ]
+
+
+TITLES = {
+    BlockQuantisation: ("quantisation, blocks of 32", "2 bit"),
+    DynamicQuantisation: ("dynamic quantisation", "int7"),
+    Int4Quantisation: ("int4 quantisation in blocks", "256"),
+    KernelExpansion: ("kernel expansion", "6 taps"),
+    LowRank: ("low rank, singular values dropped", "95 %"),
+    Overwriting: ("overwriting in mean-ihw, margin", "5"),
+    Rescaling: ("rescaling of channels", "1.5 log-σ"),
+    RuntimeOptimisation: ("ONNX Runtime", "all optimisations"),
+    Soup: ("soup with the reference", "90 %"),
+    StaticQuantisation: ("static quantisation", "int4"),
+}
+
+
+@pytest.mark.parametrize(("attack", "said"), TITLES.items(), ids=lambda one: getattr(one, "__name__", ""))
+def test_labels_of_real_attacks_make_titles(attack, said):
+    (family,) = families_of([entry(attack(strength)) for strength in attack.strengths])
+    assert (family.name, family.strength(len(family.trials) - 1)) == said
+
+
+def test_no_title_of_a_real_attack_breaks_off():
+    for name in plugins.names(plugins.ATTACKS):
+        attack = plugins.attack(name)
+        recipes = [attack(strength) for strength in attack.strengths] or [attack()]
+        for family in families_of([entry(recipe) for recipe in recipes]):
+            assert family.name.split()[-1].rstrip(",") not in {"to", "by", "of", "with"}, family.name
+            assert not family.name.endswith(","), family.name
+
+
+def test_no_two_real_attacks_share_a_title():
+    attacks = [plugins.attack(name) for name in plugins.names(plugins.ATTACKS)]
+    entries = [entry(attack(strength)) for attack in attacks for strength in attack.strengths]
+    titles = [family.name for family in families_of(entries)]
+    assert len(set(titles)) == len(titles)
 
 
 def test_trials_keep_their_numbers():

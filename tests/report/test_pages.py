@@ -2,6 +2,7 @@
 
 import pytest
 
+from onnxmark.attacks.floats import FloatRounding
 from onnxmark.errors import ReportError
 from onnxmark.report.page import (
     BitMap,
@@ -19,7 +20,7 @@ from onnxmark.report.page import (
 from onnxmark.report.pages import page_of
 from tests.report.documents import SITUATIONS, audit, of_schema, real_documents
 from tests.report.open_strings import hostile_documents
-from tests.report.sweeps import fidelity, pruning, swept, trial, with_margins
+from tests.report.sweeps import entry, fidelity, pruning, swept, trial, with_margins
 
 
 def sections(page):
@@ -60,7 +61,12 @@ def sentences(page):
 
 def about_robustness(page):
     robustness = section(page, "Robustness under simulated attacks")
-    return list(robustness.parts[0].sentences)
+    return list(next(part for part in robustness.parts if isinstance(part, Notes)).sentences)
+
+
+def survival(page):
+    (found,) = (part for part in parts(page, Table) if part.caption.startswith("How far the mark lasts"))
+    return found
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -155,9 +161,9 @@ class TestAudit:
     def test_documents_of_earlier_versions_lack_some_fields(self):
         document = audit()
         del document["simulation"], document["model"]["sha256"], document["findings"][0]["margins"]["values"]
-        for entry in document["findings"][0]["robustness"]:
+        for told in document["findings"][0]["robustness"]:
             for name in ("bit_error_rate_interval", "log10_p_values", "relative_change", "fidelity", "problem"):
-                del entry[name]
+                del told[name]
         page = page_of(document)
         assert parts(page, BitMap) == []
         assert len(table(page, "Trials").rows) == len(document["findings"][0]["robustness"])
@@ -179,36 +185,74 @@ class TestAudit:
         assert "model" not in facts(page_of(audit()))
 
 
-class TestSentences:
-    def said(self, trials):
-        return about_robustness(page_of(swept(trials)))[0]
+class TestSurvival:
+    def rows(self, trials):
+        part = survival(page_of(swept(trials)))
+        return [tuple(cell.text for cell in row) for row in part.rows]
 
-    def test_lost_at_some_strength_with_the_accuracy_at_either(self):
-        assert self.said(pruning([70, 30, 2], [0.9, 0.31, 0.1])) == (
-            "Survives L1 pruning up to 20 %, where the model's accuracy is 0.3100 (0.9000 before); not detected at "
-            "30 %, where it is 0.1000."
+    def test_what_is_survived_and_what_is_not_with_the_model_at_either(self):
+        part = survival(page_of(swept(pruning([70, 30, 2], [0.9, 0.31, 0.1]))))
+        assert part.caption.endswith("what is left of the model there (accuracy before: 0.9000)")
+        assert [column.title for column in part.columns] == ["attack", "survives", "accuracy", "lost at", "accuracy"]
+        assert part.rows == (
+            (
+                Cell("L1 pruning"),
+                Cell("up to 20 %", Tone.GOOD),
+                Cell("0.310"),
+                Cell("not detected at 30 %", Tone.BAD),
+                Cell("0.100"),
+            ),
         )
 
-    def test_without_accuracy_decisions_speak_and_then_outputs(self):
-        assert self.said([trial(fidelity=fidelity())]) == "Survives L1 pruning 50 %, where 20 of 200 decisions change."
-        moved = fidelity(decisions_changed=None)
-        assert self.said([trial(fidelity=moved)]) == "Survives L1 pruning 50 %, where outputs move by 25.00%."
-        broken = fidelity(decisions_changed=None, relative_change=None)
-        assert self.said([trial(fidelity=broken)]) == "Survives L1 pruning 50 %, where outputs move beyond measure."
-
     @pytest.mark.parametrize(
-        ("evidence", "said"),
+        ("measured", "title", "said"),
         [
-            ([70, 30, 20], "Survives L1 pruning up to 30 %, the strongest tried."),
-            ([70, 3, 20], "Survives L1 pruning up to 10 %; not detected at 20 %, but again at 30 %."),
-            ([3, 2, 1], "Does not survive L1 pruning 10 %, the weakest tried."),
-            ([3], "Does not survive L1 pruning 50 %."),
-            ([30], "Survives L1 pruning 50 %."),
+            (fidelity(), "decisions changed", "20 of 200"),
+            (fidelity(decisions_changed=None), "outputs moved", "25.00%"),
+            (fidelity(decisions_changed=None, relative_change=None), "outputs moved", "beyond measure"),
         ],
     )
-    def test_survival(self, evidence, said):
+    def test_without_accuracy_decisions_speak_and_then_outputs(self, measured, title, said):
+        part = survival(page_of(swept([trial(fidelity=measured)])))
+        assert part.caption == "How far the mark lasts, and what is left of the model there"
+        assert [column.title for column in part.columns] == ["attack", "survives", title, "lost at", title]
+        assert [cell.text for cell in part.rows[0]] == ["L1 pruning", "50 %", said, "–", "–"]
+
+    def test_a_column_compares_like_with_like(self):
+        accurate = fidelity(accuracy_before=0.9, accuracy_after=0.5)
+        mixed = [trial(fidelity=accurate), trial(attack="noise", label="noise 1 σ", fidelity=fidelity())]
+        assert [row[2] for row in self.rows(mixed)] == ["20 of 200", "20 of 200"]
+
+    def test_a_trial_that_nobody_measured_has_no_figure(self):
+        trials = pruning([70, 30, 2], [0.9, 0.31, 0.1])
+        trials[1]["fidelity"] = None
+        assert self.rows(trials) == [("L1 pruning", "up to 20 %", "–", "not detected at 30 %", "0.100")]
+
+    def test_baselines_that_differ_are_both_told(self):
+        first, second = (fidelity(accuracy_before=before, accuracy_after=0.5) for before in (0.9, 0.8))
+        part = survival(page_of(swept([trial(fidelity=first), trial(fidelity=second)])))
+        assert part.caption.endswith("(accuracy before: 0.8000 to 0.9000)")
+
+    @pytest.mark.parametrize(
+        ("evidence", "survived", "lost"),
+        [
+            ([70, 30, 20], "up to 30 %", "–"),
+            ([70, 3, 20], "up to 10 %", "not detected at 20 %, match again at 30 %"),
+            ([70, 3, 20, 30, 1], "up to 10 %", "not detected at 20 %, match again at 40 %"),
+            ([3, 2, 1], "–", "not detected at 10 %"),
+            ([3], "–", "not detected at 50 %"),
+            ([30], "50 %", "–"),
+        ],
+    )
+    def test_without_fidelity_the_table_is_about_the_mark_alone(self, evidence, survived, lost):
         trials = pruning(evidence) if len(evidence) > 1 else [trial(evidence=evidence[0])]
-        assert self.said(trials) == said
+        assert self.rows(trials) == [("L1 pruning", survived, lost)]
+        assert survival(page_of(swept(trials))).caption == "How far the mark lasts"
+
+    def test_an_attack_without_strengths(self):
+        for evidence, row in ((70, ("onnxsim", "yes", "–")), (1, ("onnxsim", "–", "not detected"))):
+            only = trial("onnxsim", "Simplification()", "onnxsim", 1.0, evidence=evidence)
+            assert self.rows([only]) == [row]
 
     def test_falling_parameters_go_down_and_variants_are_named(self):
         recipe, label = "UniformQuantisation(bits={}, per_channel=True)", "quantisation {} bit, per channel"
@@ -218,21 +262,38 @@ class TestSentences:
             )
             for bits, left in ((8, 70), (4, 30), (2, 1))
         ]
-        assert self.said(trials) == "Survives quantisation, per channel, down to 4 bit; not detected at 2 bit."
+        assert self.rows(trials) == [("quantisation, per channel", "down to 4 bit", "not detected at 2 bit")]
 
     def test_an_inconclusive_trial_is_not_survived(self):
         trials = pruning([70, 0])
-        trials[1]["verdict"] = "inconclusive"
-        assert self.said(trials) == "Survives L1 pruning up to 10 %; inconclusive at 20 %."
-        assert self.said([trial(verdict="inconclusive")]) == "Inconclusive after L1 pruning 50 %."
+        trials[1] |= {"verdict": "inconclusive", "reason": "all weights are equal"}
+        page = page_of(swept(trials))
+        assert survival(page).rows[0][1:] == (
+            Cell("up to 10 %", Tone.GOOD),
+            Cell("inconclusive at 20 %", Tone.DOUBT),
+        )
+        assert about_robustness(page)[0] == "Inconclusive after L1 pruning 20 %: all weights are equal."
+
+    def test_a_reason_is_told_once(self):
+        lost = {"verdict": "inconclusive", "reason": "all weights are equal"}
+        trials = [trial(f"{name} pruning 99 %", f"{name}(x=1)", name) | lost for name in ("row", "column")]
+        said = about_robustness(page_of(swept(trials)))
+        assert said[0] == "Inconclusive after row pruning 99 %; column pruning 99 %: all weights are equal."
+        assert len(said) == 2
 
     def test_what_could_not_be_tried_is_no_survival(self):
         untried = trial(bit_error_rate=None, verdict="inconclusive", evidence=0, problem="onnxslim is not installed")
         page = page_of(swept([untried]))
+        assert not [part for part in parts(page, Table) if part.caption.startswith("How far")]
         assert about_robustness(page)[0] == "Could not try L1 pruning: onnxslim is not installed"
         assert "Trial 1, L1 pruning 50 %: onnxslim is not installed" in sentences(page)
         assert column(table(page, "Trials"), "BER") == [Cell("–")]
         assert parts(page, Curves)[0].panels == ()
+
+    def test_a_strength_that_could_not_be_tried_counts_neither_way(self):
+        trials = pruning([70, 0, 30])
+        trials[1] |= {"bit_error_rate": None, "verdict": "inconclusive", "problem": "out of memory"}
+        assert self.rows(trials) == [("L1 pruning", "up to 30 %", "–")]
 
     def test_conditions(self):
         measured = [trial(fidelity=fidelity())]
@@ -242,6 +303,11 @@ class TestSentences:
         assert "was not measured" in about_robustness(page_of(swept([trial()])))[-1]
         skipped = spread | {"skipped": [{"attack": "soup", "reason": "needs a reference"}]}
         assert about_robustness(page_of(swept(measured, skipped)))[-1] == "Left out: soup: needs a reference"
+
+    def test_the_answer_comes_first_and_every_figure_last(self):
+        page = page_of(swept(pruning([70, 30, 2], [0.9, 0.31, 0.1])))
+        order = [type(part) for part in section(page, "Robustness under simulated attacks").parts]
+        assert order == [Table, Notes, Plane, Curves, Table]
 
 
 class TestTrials:
@@ -304,6 +370,16 @@ class TestCurves:
         assert [series.label for series in panel.series] == ["plain", "per channel"]
         assert [[point.tick for point in series.points] for series in panel.series] == [[0, 1], [0, 2, 3]]
         assert [point.tone for point in panel.series[1].points] == [Tone.GOOD, Tone.GOOD, Tone.BAD]
+
+    def test_strengths_of_one_parameter_stand_side_by_side(self):
+        trials = [entry(FloatRounding(kind)) for kind in FloatRounding.strengths]
+        (panel,) = parts(page_of(swept(trials)), Curves)[0].panels
+        assert panel.ticks == FloatRounding.strengths
+        assert [point.tick for point in panel.series[0].points] == [0, 1, 2, 3]
+
+    def test_trials_that_nothing_tells_apart_have_places_of_their_own(self):
+        (panel,) = parts(page_of(swept([trial(), trial()])), Curves)[0].panels
+        assert [point.tick for point in panel.series[0].points] == [0, 1]
 
     def test_a_lone_variant_gives_the_panel_its_name(self):
         lone = [trial("quantisation 8 bit, per channel", "Q(bits=8, per_channel=True)", "quantize", 8)]

@@ -1,6 +1,7 @@
 """The charts: what they draw is where the numbers say, and verdicts differ in shape."""
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -18,6 +19,7 @@ from onnxmark.report.page import (
     Series,
     Tone,
 )
+from onnxmark.report.stylesheet import stylesheet
 
 
 def parsed(drawing):
@@ -43,6 +45,12 @@ def points(drawing):
     return found
 
 
+def ticks_below(drawing):
+    """Position and words of the labels of the horizontal axis."""
+    (axis,) = (group for group in parsed(drawing).iter("g") if group.get("class") == "m")
+    return [(float(node.get("x")), node.text) for node in axis]
+
+
 def curves(*series, boundary=6.0, ticks=("10", "50", "90")):
     panel = Panel("L1 pruning", "strength (%)", ticks, series)
     return panel, Curves("title", (panel,), "evidence", boundary, "note")
@@ -55,12 +63,16 @@ def curve(*heights, tone=Tone.GOOD, best=None):
 
 
 class TestBar:
-    @pytest.mark.parametrize(("length", "width"), [(0.0, 0), (0.5, 60), (1.0, 120), (7.0, 120), (-1.0, 0)])
+    @pytest.mark.parametrize(("length", "width"), [(0.0, 0), (0.5, 40), (1.0, 80), (7.0, 80), (-1.0, 0)])
     def test_length(self, length, width):
         drawing = parsed(svg.bar(Bar(length, 0.25), Tone.GOOD))
         assert float(drawing.find("rect").get("width")) == width
-        assert drawing.find("path").get("d").startswith("M30 ")
+        assert drawing.find("path").get("d").startswith("M20 ")
         assert drawing.find("rect").get("class") == "good"
+
+    def test_the_style_sheet_leaves_room_for_a_full_bar_and_its_boundary(self):
+        (width,) = re.findall(r"\.bar svg\{width:(\d+)px", stylesheet())
+        assert int(width) == svg.BAR + 1
 
 
 class TestHistogram:
@@ -141,10 +153,27 @@ class TestPanel:
             panel, chart = curves(Series("plain", curve(20.0, best=best)))
             assert svg.panel(panel, chart).count("whisker") == whiskers
 
-    def test_many_ticks_leave_room_for_their_labels(self):
-        ticks = tuple(f"{index}" for index in range(40))
+    @pytest.mark.parametrize(
+        "ticks",
+        [
+            tuple(f"{index}" for index in range(40)),
+            ("float16", "bfloat16", "float8_e4m3", "float8_e5m2"),
+            tuple(f"a long strength {index}" for index in range(9)),
+            ("one of them",),
+        ],
+    )
+    def test_labels_of_ticks_neither_touch_nor_leave_the_paper(self, ticks):
         panel, chart = curves(Series("plain", curve(9.0)), ticks=ticks)
-        assert sum(text in ticks for text in texts(svg.panel(panel, chart))) <= 14
+        labels = ticks_below(svg.panel(panel, chart))
+        spans = [(x - 3 * len(words), x + 3 * len(words)) for x, words in labels]
+        assert spans[0][0] >= 0
+        assert spans[-1][1] <= 300
+        assert all(end < start for (_, end), (start, _) in pairwise(spans))
+
+    def test_labels_that_fit_are_whole(self):
+        ticks = ("float16", "bfloat16", "float8_e4m3", "float8_e5m2")
+        panel, chart = curves(Series("plain", curve(9.0)), ticks=ticks)
+        assert tuple(words for _, words in ticks_below(svg.panel(panel, chart))) == ticks
 
     def test_no_boundary_no_evidence(self):
         panel, chart = curves(Series("plain", curve(0.0)), boundary=0.0)
@@ -183,6 +212,33 @@ class TestPlane:
         for index, (x, y, wide) in enumerate(boxes):
             for left, down, breadth in boxes[index + 1 :]:
                 assert x + wide <= left + 0.2 or left + breadth <= x + 0.2 or abs(y - down) >= 10.8
+
+    def words(self, drawing, said):
+        """What words of the boundary cover: left, top, right, bottom."""
+        (node,) = (node for node in parsed(drawing).iter("text") if node.text == said)
+        x, y = float(node.get("x")), float(node.get("y"))
+        return x, y - 10, x + 6 * len(said), y + 1
+
+    @pytest.mark.parametrize("crowded", [(0.0,), (0.9,), (0.751,), (0.0, 0.9), (0.0, 0.4, 0.5, 0.9), ()])
+    def test_the_boundary_is_named_where_nothing_lies_on_its_words(self, crowded):
+        heights = [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+        members = [PlanePoint(1, 0.9, 60.0, Tone.GOOD, "far right"), PlanePoint(2, 0.0, 60.0, Tone.GOOD, "far left")]
+        members += [
+            PlanePoint(3, loss, height, Tone.GOOD, f"{loss} {height}") for loss in crowded for height in heights
+        ]
+        drawing = self.drawn(*members)
+        for said in (svg.BOUNDARY, "mark gone"):
+            left, top, right, bottom = self.words(drawing, said)
+            for _, _, (x, y) in points(drawing).values():
+                assert not (left < x + 4 and x - 4 < right and top < y + 4 and y - 4 < bottom), (said, x, y)
+            for node in parsed(drawing).iter("text"):
+                if node.text.isdigit() and node.get("class") == "on":
+                    x, y = float(node.get("x")), float(node.get("y"))
+                    assert not (left < x + 7 and x < right and top < y and y - 9 < bottom), (said, node.text)
+
+    def test_the_boundary_is_named_at_the_right_end_where_that_is_free(self):
+        drawing = self.drawn(PlanePoint(1, 0.5, 60.0, Tone.GOOD, "x"))
+        assert self.words(drawing, svg.BOUNDARY)[2] == pytest.approx(744)
 
     def test_a_gain_lies_left_of_zero(self):
         found = points(

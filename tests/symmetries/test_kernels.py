@@ -280,6 +280,6 @@ def test_rings_out_of_range_are_the_callers_mistake(rings: Any) -> None:
 
 
 def test_it_describes_itself() -> None:
-    assert KernelExpansion(2).label == "kernels larger by 4"
+    assert KernelExpansion(2).label == "kernel expansion by 4 taps"
     assert KernelExpansion(2).parameter == 2
     assert repr(KernelExpansion()) == "KernelExpansion(rings=1)"

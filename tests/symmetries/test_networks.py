@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from onnxmark.errors import AttackError
-from onnxmark.model.channels import Commutes
-from onnxmark.model.editing import EditableModel
-from onnxmark.model.grouping import channel_groups
+from onnxmark.model.channels.grouping import channel_groups
+from onnxmark.model.channels.groups import Commutes
+from onnxmark.model.editing.editable import EditableModel
 from onnxmark.symmetries import DummyNeurons, InputPermutation, OutputPermutation, Permutation, Rescaling, SignFlip
 from onnxmark.symmetries.regions import free_regions
 

@@ -76,7 +76,7 @@ def test_weights_are_within_half_a_step_of_what_they_were(
     attack.rewrite(source, output, file_means())
     before, after = weights_of(tmp_path / "folded.onnx")[8, 1, 3, 3], weights_of(output)[8, 1, 3, 3]
     low, high = min(before.min(), 0), max(before.max(), 0)
-    span = high - low if attack.label == "dynamic uint8" else 2 * np.abs(before).max()
+    span = high - low if attack.label == "dynamic quantisation to uint8" else 2 * np.abs(before).max()
     step = span / levels
     assert np.abs(after - before).max() <= 0.5001 * step
     assert np.abs(after - before).max() > 0.2 * step
@@ -196,7 +196,11 @@ def test_a_real_model_with_weights_in_constants(tmp_path: Path, output: Path) ->
         with open_model(output) as model:
             counts[attack.label] = {site.dtype for site in model.sites() if site.op.startswith("Conv")}
             assert sum(site.op.startswith("Conv") for site in model.sites()) == 53
-    assert counts == {"dynamic int8": {"int8"}, "static int8, per channel": {"int8"}, "float16 file": {"float16"}}
+    assert counts == {
+        "dynamic quantisation to int8": {"int8"},
+        "static quantisation to int8, per channel": {"int8"},
+        "float16 file": {"float16"},
+    }
 
 
 def test_the_shipped_model_decides_as_before(output: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from onnxmark.model.channels import Commutes, Slot
-from onnxmark.model.visit import Rule, Visit, pass_on
+from onnxmark.model.channels.groups import Commutes, Slot
+from onnxmark.model.channels.visit import Rule, Visit, pass_on
 
 Shape = tuple[int | None, ...]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnxmark.arrays import AnyArray, Float64Array, Int64Array
-from onnxmark.model.channels import ChannelGroup, Role, Use, from_rows, rows_of
-from onnxmark.model.editing import EditableModel
+from onnxmark.model.channels.groups import ChannelGroup, Role, Use, from_rows, rows_of
+from onnxmark.model.editing.editable import EditableModel
 
 
 def take_channels(model: EditableModel, group: ChannelGroup, order: Int64Array) -> None:

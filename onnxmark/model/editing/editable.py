@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 
 from onnxmark.arrays import AnyArray, frozen
-from onnxmark.model.constants import FOLDED, constant_tensor, folded
-from onnxmark.model.inference import ValueType, inferred_types
-from onnxmark.model.whole import every_graph, graphs_of, load_whole, save_whole
+from onnxmark.model.editing.constants import FOLDED, constant_tensor, folded
+from onnxmark.model.editing.inference import ValueType, inferred_types
+from onnxmark.model.editing.whole import every_graph, graphs_of, load_whole, save_whole
 
 INSIDE = -1
 """Place of a use by a graph inside the node (a branch, a loop body)."""
@@ -99,8 +99,8 @@ class EditableModel:
     def constant(self, name: str) -> AnyArray | None:
         """The value of a constant, read-only: an initializer, a ``Constant``'s tensor, what is reshaped from these.
 
-        None for what depends on inputs, is computed in other ways than :mod:`onnxmark.model.constants` follows, or is
-        of no type NumPy has.
+        None for what depends on inputs, is computed in other ways than :mod:`onnxmark.model.editing.constants` follows,
+        or is of no type NumPy has.
         """
         tensor = self._tensor(name)
         if tensor is None:

@@ -1,7 +1,8 @@
 """Following channels through a graph: what has been reached, and what was found on the way.
 
 Channels spread from a value to all nodes that make or use it, in both directions, until constants bound them on every
-side. The rules for each operator (:mod:`onnxmark.model.visit`) say what lies across a node; this is their ledger.
+side. The rules for each operator (:mod:`onnxmark.model.channels.visit`) say what lies across a node; this is their
+ledger.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from onnxmark.model.channels import ChannelGroup, Commutes, Region, Role, Slot, Use
-from onnxmark.model.editing import EditableModel, Node
+from onnxmark.model.channels.groups import ChannelGroup, Commutes, Region, Role, Slot, Use
+from onnxmark.model.editing.editable import EditableModel, Node
 
 Shapes = Mapping[str, tuple[int | None, ...]]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from onnxmark.model import elementwise_rules, layer_rules, relayout
-from onnxmark.model.channels import ChannelGroup, Slot
-from onnxmark.model.editing import INSIDE, EditableModel, Node
-from onnxmark.model.flood import Flood, Shapes
-from onnxmark.model.visit import Rule, Visit
+from onnxmark.model.channels import elementwise_rules, layer_rules, relayout
+from onnxmark.model.channels.flood import Flood, Shapes
+from onnxmark.model.channels.groups import ChannelGroup, Slot
+from onnxmark.model.channels.visit import Rule, Visit
+from onnxmark.model.editing.editable import INSIDE, EditableModel, Node
 
 _RULES: Final[dict[str, Rule]] = {**layer_rules.RULES, **elementwise_rules.RULES, **relayout.RULES}
 _KEEP_SHAPE: Final = frozenset(

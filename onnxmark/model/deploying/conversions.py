@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from onnxmark.arrays import AnyArray
-from onnxmark.model.calibration import bind, load_calibration
-from onnxmark.model.deployment import Inventory, inventory
-from onnxmark.model.runtime import open_session
+from onnxmark.model.deploying.deployment import Inventory, inventory
+from onnxmark.model.running.calibration import bind, load_calibration
+from onnxmark.model.running.runtime import open_session
 
 LEVELS: Final = ("basic", "extended", "layout", "all")
 """Graph optimisation levels of ONNX Runtime, weakest first."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxmark.arrays import AnyArray, Int64Array
 from onnxmark.errors import CalibrationError, MissingExtra, ModelError, ModelUnavailable
-from onnxmark.model.calibration import BATCH_SIZE, Batch, BoundCalibration, Calibration, ModelInput, bind
+from onnxmark.model.running.calibration import BATCH_SIZE, Batch, BoundCalibration, Calibration, ModelInput, bind
 
 _PREFERRED: Final = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvider")
 _SILENT: Final = 4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from onnxmark.model.channels import Commutes, Role
-from onnxmark.model.visit import Rule, Visit, operand, slot_at
+from onnxmark.model.channels.groups import Commutes, Role
+from onnxmark.model.channels.visit import Rule, Visit, operand, slot_at
 
 
 def convolution(visit: Visit) -> None:

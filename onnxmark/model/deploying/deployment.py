@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from onnxmark.errors import AttackError, CalibrationError, MissingExtra, ModelError, OnnxmarkError
-from onnxmark.model.runtime import open_session
-from onnxmark.model.whole import every_graph, load_whole, save_whole
+from onnxmark.model.editing.whole import every_graph, load_whole, save_whole
+from onnxmark.model.running.runtime import open_session
 
 Change = Callable[[Any], Any]
 """From an ``onnx.ModelProto``, which it may change, to another; to None where the tool finds nothing to do."""

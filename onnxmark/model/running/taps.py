@@ -15,10 +15,10 @@ import numpy as np
 
 from onnxmark.arrays import AnyArray, Float64Array
 from onnxmark.errors import CalibrationError
-from onnxmark.model.calibration import BATCH_SIZE, Calibration, bind
-from onnxmark.model.patches import MomentSum, convolution, transposed_convolution
-from onnxmark.model.runtime import open_session
-from onnxmark.model.whole import load_whole
+from onnxmark.model.editing.whole import load_whole
+from onnxmark.model.running.calibration import BATCH_SIZE, Calibration, bind
+from onnxmark.model.running.patches import MomentSum, convolution, transposed_convolution
+from onnxmark.model.running.runtime import open_session
 
 ROWS_PER_BATCH: Final = 2**15
 """Patches looked at per batch: some ten batches give far more rows than a kernel has dimensions, in seconds."""

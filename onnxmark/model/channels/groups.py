@@ -14,7 +14,7 @@ from enum import Flag, StrEnum, auto
 import numpy as np
 
 from onnxmark.arrays import AnyArray
-from onnxmark.model.editing import Node
+from onnxmark.model.editing.editable import Node
 
 
 class Commutes(Flag):

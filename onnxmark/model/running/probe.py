@@ -14,12 +14,12 @@ import numpy as np
 
 from onnxmark.arrays import AnyArray, Float32Array
 from onnxmark.errors import CalibrationError
-from onnxmark.model.calibration import BATCH_SIZE, Calibration, bind
+from onnxmark.model.editing.whole import load_whole
 from onnxmark.model.inverse import NotInvertible, native_values
 from onnxmark.model.locate import WeightSite
 from onnxmark.model.opened import Model
-from onnxmark.model.runtime import Fidelity, answers, compared, open_session
-from onnxmark.model.whole import load_whole
+from onnxmark.model.running.calibration import BATCH_SIZE, Calibration, bind
+from onnxmark.model.running.runtime import Fidelity, answers, compared, open_session
 
 
 class WeightProbe:

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from onnxmark.model.channels import Commutes, Role
-from onnxmark.model.visit import Rule, Visit, operand, pass_on
+from onnxmark.model.channels.groups import Commutes, Role
+from onnxmark.model.channels.visit import Rule, Visit, operand, pass_on
 
 _LINEAR, _HOMOGENEOUS, _ODD = Commutes.LINEAR, Commutes.HOMOGENEOUS, Commutes.ODD
 _ZERO, _NOTHING = Commutes.ZERO, Commutes.NOTHING

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxmark.model.channels import Commutes, Role, Slot
-from onnxmark.model.editing import Node
-from onnxmark.model.flood import Flood
+from onnxmark.model.channels.flood import Flood
+from onnxmark.model.channels.groups import Commutes, Role, Slot
+from onnxmark.model.editing.editable import Node
 
 
 @dataclass(frozen=True, slots=True, eq=False)

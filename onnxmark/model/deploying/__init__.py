@@ -1,0 +1,1 @@
+"""Sending a model through somebody else's tool."""
