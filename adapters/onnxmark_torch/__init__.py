@@ -22,16 +22,22 @@ from onnxmark_torch.adapter import ADAPTER, TorchAdapter
 from onnxmark_torch.exporting import ExportError, export
 from onnxmark_torch.problems import Problem, TargetError
 from onnxmark_torch.report import LayerReading, Report
+from onnxmark_torch.schedules import CosineDecay, MarginStop, OffAfter, Schedule, WarmUp
 from onnxmark_torch.watermark import Watermark
 
 __all__ = [
     "ADAPTER",
+    "CosineDecay",
     "ExportError",
     "LayerReading",
+    "MarginStop",
+    "OffAfter",
     "Problem",
     "Report",
+    "Schedule",
     "TargetError",
     "TorchAdapter",
+    "WarmUp",
     "Watermark",
     "export",
 ]

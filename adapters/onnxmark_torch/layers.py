@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 _TRANSPOSED: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_HOSTS: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+HOSTS: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+"""Modules whose weights a mark can go into."""
 
 WRAPPERS: Final = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Path elements that torch.compile, DataParallel, FSDP and activation checkpointing add to a module's name."""
@@ -86,14 +87,27 @@ class HostLayer:
         blocks = weight.reshape(self.group, inputs // self.group, outputs, *spatial)
         return blocks.transpose(1, 2).reshape(self.shape)
 
+    def stored(self, values: Tensor) -> Tensor:
+        """The inverse of :meth:`canonical`: canonical weights (or a gradient) in the module's own order."""
+        if not self.is_transposed:
+            return values
+        outputs, inputs, *spatial = values.shape
+        blocks = values.reshape(self.group, outputs // self.group, inputs, *spatial)
+        return blocks.transpose(1, 2).reshape(self.group * inputs, outputs // self.group, *spatial)
+
 
 def host_layers(model: nn.Module) -> tuple[HostLayer, ...]:
     """Every layer that can host a mark, in the model's order; lazy layers only once they have met a batch."""
     names: dict[nn.Module, list[str]] = defaultdict(list)
     for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, _HOSTS) and not _is_uninitialised(module):
+        if isinstance(module, HOSTS) and not is_uninitialised(module):
             names[module].append(name)
     return tuple(HostLayer(tuple(found), module) for module, found in names.items())
+
+
+def is_uninitialised(module: nn.Module) -> bool:
+    """Whether a lazy module has not met a batch yet and has no weights."""
+    return any(is_lazy(parameter) for parameter in module.parameters(recurse=False))
 
 
 def plain_name(name: str) -> str:
@@ -110,10 +124,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
-
-
-def _is_uninitialised(module: nn.Module) -> bool:
-    return any(is_lazy(parameter) for parameter in module.parameters(recurse=False))
 
 
 def parameter_names(model: nn.Module, weight: torch.Tensor) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from onnxmark.schemes.evidence import Evidence
 from onnxmark.schemes.extraction import read_message
 from onnxmark.schemes.projection import Projection
 from onnxmark.weights import Origin, WeightTensor
-from onnxmark_torch.layers import HostLayer
+from onnxmark_torch.targets import Target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,14 +73,14 @@ class Report:
         )
 
 
-def host_weights(layer: HostLayer) -> WeightTensor:
+def host_weights(target: Target) -> WeightTensor:
     """A layer's weights as an audit would see them in a file: a copy in canonical order, float32."""
-    values = layer.canonical(layer.weight.detach()).float().cpu().numpy()
+    layer = target.layer
     # A copy: WeightTensor makes its array read-only, and .numpy() shares memory with the parameter.
-    copy = np.array(values, dtype=np.float32, order="C")
+    copy = np.array(target.values().detach().cpu().numpy(), dtype=np.float32, order="C")
     return WeightTensor(f"{layer.name}.weight", copy, Origin(layer.name, layer.op, -1, "PyTorch module", layer.group))
 
 
-def read_layer(layer: HostLayer, projection: Projection, *, fair: bool) -> LayerReading:
+def read_target(target: Target, projection: Projection, *, fair: bool) -> LayerReading:
     """The mark as read from a layer; ``fair`` as in :func:`onnxmark.schemes.extraction.read_message`."""
-    return LayerReading(layer.name, read_message(projection, host_weights(layer), fair=fair))
+    return LayerReading(target.layer.name, read_message(projection, host_weights(target), fair=fair))

@@ -6,27 +6,71 @@ Guessing between several layers would put the mark where its owner does not look
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from onnxmark.keys import AnyKey, Key
 from onnxmark.schemes.extraction import ProjectionScheme
 from onnxmark.schemes.projection import Reading
-from onnxmark_torch.layers import HostLayer, host_layers, plain_name
+from onnxmark_torch.layers import HostLayer, host_layers, is_uninitialised, plain_name
+from onnxmark_torch.normalisation import folding_scale, following_norm
 from onnxmark_torch.problems import Problem, TargetError
+from onnxmark_torch.sharding import whole
 
+ViewName = Literal["raw", "folded"]
 _SHOWN: Final = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """A layer, and how the key is read from it."""
+    """A layer, and how the key is read from it.
+
+    Args:
+        layer: The layer.
+        reading: How the key is read.
+        norm: The batch normalisation that is looked at as folded in; None to look at the weights as they are.
+    """
 
     layer: HostLayer
     reading: Reading
+    norm: nn.Module | None = None
+
+    def values(self) -> Tensor:
+        """The weights a mark sees: whole, canonical, float32, folded where ``norm`` says; differentiable."""
+        values = self.layer.canonical(whole(self.layer.weight)).float()
+        return values if self.norm is None else values * self._scale(self.norm)
+
+    def gradient_by_weight(self, gradient: Tensor) -> Tensor:
+        """From a gradient by :meth:`values` to one by the whole weight in the module's order."""
+        return self.layer.stored(gradient if self.norm is None else gradient * self._scale(self.norm))
+
+    def _scale(self, norm: nn.Module) -> Tensor:
+        return folding_scale(norm).reshape(-1, *(1 for _ in self.layer.shape[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which layers a mark goes into, and how it looks at them.
+
+    Args:
+        names: Modules by name; None for the module the key names, else the only one that fits.
+        view: ``raw`` for the weights as they are, ``folded`` as an exporter folds batch normalisation into them.
+        norms: By layer name, the name of the normalisation behind it, for models that cannot be traced.
+    """
+
+    names: tuple[str, ...] | None = None
+    view: ViewName = "raw"
+    norms: Mapping[str, str] | None = None
+
+    def targets(self, model: nn.Module, key: AnyKey) -> tuple[Target, ...]:
+        """The selected layers of a model; raises as :func:`find_targets` and :func:`following_norm` do."""
+        targets = find_targets(model, key, self.names)
+        if self.view == "raw":
+            return targets
+        return tuple(Target(t.layer, t.reading, following_norm(model, t.layer, self.norms)) for t in targets)
 
 
 def find_targets(model: nn.Module, key: AnyKey, names: Sequence[str] | None) -> tuple[Target, ...]:
@@ -46,7 +90,7 @@ def find_targets(model: nn.Module, key: AnyKey, names: Sequence[str] | None) -> 
     """
     layers = host_layers(model)
     if names is not None:
-        return tuple(_target(_named(layers, name), key) for name in names)
+        return tuple(_target(_named(model, layers, name), key) for name in names)
     remembered = _remembered(layers, key)
     if remembered is not None:
         return (remembered,)
@@ -60,8 +104,9 @@ def reading_of(key: AnyKey, shape: tuple[int, ...]) -> Reading | None:
     """How the key is read from a layer of a canonical shape, or None.
 
     A foreign matrix may be meant in several ways; the first is taken, in the order in which an audit tries them all.
+    An audit also reads kernels that were enlarged or cut since; a mark is not trained into those.
     """
-    readings = ProjectionScheme().readings(key, shape)
+    readings = [reading for reading in ProjectionScheme().readings(key, shape) if not reading.resized]
     return readings[0] if readings else None
 
 
@@ -85,16 +130,30 @@ def _target(layer: HostLayer, key: AnyKey) -> Target:
     return Target(layer, reading)
 
 
-def _named(layers: Sequence[HostLayer], name: str) -> HostLayer:
+def _named(model: nn.Module, layers: Sequence[HostLayer], name: str) -> HostLayer:
     exact = [layer for layer in layers if name in layer.names or name.removesuffix(".weight") in layer.names]
     found = exact or [layer for layer in layers if plain_name(name) in map(plain_name, layer.names)]
     if len(found) == 1:
         return found[0]
     if found:
         raise TargetError(_several(found))
+    for other, module in model.named_modules():
+        if plain_name(other) == plain_name(name) and (reason := _unmarkable(other, module)):
+            raise TargetError(reason)
     near = difflib.get_close_matches(name, [layer.name for layer in layers], n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "target_modules takes names of named_modules()"
     raise TargetError(Problem(f"the model has no linear or convolution layer {name!r}", hint))
+
+
+def _unmarkable(name: str, module: nn.Module) -> Problem | None:
+    if is_uninitialised(module):
+        return Problem(f"layer {name!r} is lazy and has no weights yet", "send one batch through the model first")
+    if callable(getattr(module, "weight", None)):
+        return Problem(
+            f"layer {name!r} is quantised: its weights are packed integers, which do not train",
+            "train the mark into the float model and quantise that",
+        )
+    return None
 
 
 def _remembered(layers: Sequence[HostLayer], key: AnyKey) -> Target | None:

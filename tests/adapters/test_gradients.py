@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from onnxmark_torch import Watermark
+from onnxmark_torch.carrier_tensors import CarrierTensors
+from onnxmark_torch.layers import HostLayer
 from torch import nn
 
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection import foreign_projection, foreign_readings, own_projection
 from tests.adapters.subjects import CARRIERS, CONV_SHAPE, GENERATORS, foreign_key, make_key, tiny_net
 
 LAYERS = {
@@ -152,10 +154,96 @@ def test_foreign_matrix_goes_into_the_mean():
 
 
 def test_strength_must_not_be_negative():
-    with pytest.raises(ValueError, match="strength must be at least 0, not -1"):
+    with pytest.raises(ValueError, match="strength must be at least 0 and finite, not -1"):
         Watermark(make_key(), strength=-1)
 
 
 def test_no_target_is_not_all_targets():
     with pytest.raises(ValueError, match="target_modules names no layer"):
         Watermark(make_key(), [])
+
+
+def tensors_for(shape, carrier, generator="rademacher", n_bits=16):
+    projection = own_projection(make_key(shape, carrier=carrier, generator=generator, n_bits=n_bits), shape)
+    return CarrierTensors.on(torch.device("cpu"), projection)
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_fold_and_spread_are_the_carriers_and_each_others_adjoint(carrier):
+    tensors = tensors_for(CONV_SHAPE, carrier)
+    rng = np.random.default_rng(1)
+    values = rng.standard_normal(CONV_SHAPE).astype(np.float32)
+    vector = rng.standard_normal(tensors.projection.carrier.size).astype(np.float32)
+    folded, spread = tensors.fold(torch.from_numpy(values)), tensors.spread(torch.from_numpy(vector))
+    numpy_side = tensors.projection.carrier
+    np.testing.assert_allclose(folded, numpy_side.fold(values), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(spread, numpy_side.spread(vector.astype(np.float64)), rtol=1e-4, atol=1e-5)
+    assert float(folded @ torch.from_numpy(vector)) == pytest.approx(
+        float((spread * torch.from_numpy(values)).sum()), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_rows_of_signs_are_kept_as_bytes(generator):
+    tensors = tensors_for(CONV_SHAPE, "full", generator)
+    assert tensors.rows.dtype == (torch.float32 if generator == "gaussian" else torch.int8)
+    np.testing.assert_allclose(tensors.rows.double(), tensors.projection.rows(0, 16), rtol=1e-7)
+
+
+def test_rows_of_a_foreign_matrix_are_kept_as_they_are():
+    key = foreign_key(20, 72)
+    reading = foreign_readings(key, CONV_SHAPE)[0]
+    tensors = CarrierTensors.on(torch.device("cpu"), foreign_projection(key, reading))
+    np.testing.assert_allclose(tensors.rows, key.matrix.T, rtol=1e-6)
+
+
+@pytest.mark.parametrize("entries", [1, 1152, 5000, 2**20])
+def test_the_size_of_a_block_changes_nothing(entries, monkeypatch):
+    values = torch.randn(CONV_SHAPE, generator=torch.Generator().manual_seed(2))
+    tensors = tensors_for(CONV_SHAPE, "full", n_bits=13)
+    expected = tensors.loss_and_gradient(values)
+    margin = tensors.min_margin(values)
+    monkeypatch.setattr("onnxmark_torch.carrier_tensors._CACHE_ENTRIES", entries)
+    for found, wanted in zip(tensors.loss_and_gradient(values), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert tensors.min_margin(values) == pytest.approx(margin, rel=1e-6)
+
+
+def test_bits_embedded_very_well_still_have_an_exact_gradient():
+    tensors = tensors_for(CONV_SHAPE, "full", n_bits=1)
+    row = torch.from_numpy(tensors.projection.rows(0, 1)).float().reshape(CONV_SHAPE)
+    values = 30 / 1152 * row * (2 * int(tensors.projection.message[0]) - 1)
+    _, gradient = tensors.loss_and_gradient(values)
+    score = float(tensors.projection.scores(values.numpy())[0])
+    assert abs(score) > 20
+    # In float32 sigmoid(score) - 1 is 0 from a score of 17 on.
+    assert float(gradient.abs().max()) == pytest.approx(1 / (1 + np.exp(abs(score))), rel=0.1, abs=0)
+
+
+def test_weights_that_fold_to_nothing_have_no_margin():
+    assert tensors_for(CONV_SHAPE, "full").min_margin(torch.ones(CONV_SHAPE)) == 0
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_stored_is_the_inverse_of_canonical(layer):
+    module, shape = LAYERS[layer]
+    host = HostLayer(("layer",), module)
+    values = host.canonical(module.weight.detach())
+    assert tuple(values.shape) == shape
+    torch.testing.assert_close(host.stored(values), module.weight.detach(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_first_gradient_lies_in_memory_like_the_weight(layer):
+    module, shape = LAYERS[layer]
+    model = nn.Sequential(module)
+    model.zero_grad(set_to_none=True)
+    Watermark(make_key(shape)).add_grad_(model)
+    assert module.weight.grad.stride() == module.weight.stride()
+
+
+def test_a_mark_is_differentiated_once():
+    model = tiny_net()
+    (gradient,) = torch.autograd.grad(Watermark(make_key(), "body").loss(model), model.body.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        gradient.sum().backward()

@@ -8,7 +8,7 @@ from onnxmark_torch import Problem, TargetError, Watermark
 from torch import nn
 
 from onnxmark.errors import CarrierError
-from tests.adapters.subjects import foreign_key, make_key, tiny_net
+from tests.adapters.subjects import CONV_SHAPE, foreign_key, make_key, tiny_net
 
 
 def marked_layers(mark, model):
@@ -117,9 +117,58 @@ def depthwise():
     return nn.Sequential(nn.Conv2d(32, 32, 3, groups=32))
 
 
+def on_meta():
+    with torch.device("meta"):
+        return nn.Sequential(nn.Conv2d(8, 16, 3))
+
+
+def stored_as(dtype):
+    model = nn.Sequential(nn.Conv2d(8, 16, 3))
+    model[0].weight = nn.Parameter(model[0].weight.detach().to(dtype), requires_grad=False)
+    return model
+
+
+def int8_weights():
+    return stored_as(torch.int8)
+
+
+def float8_weights():
+    return stored_as(torch.float8_e4m3fn)
+
+
+class Packed(nn.Module):
+    """Like the modules of torch.ao.nn.quantized, whose weight is a method."""
+
+    def weight(self):
+        return torch.zeros(CONV_SHAPE)
+
+
+def packed():
+    return nn.Sequential(Packed())
+
+
+def lazy():
+    return nn.Sequential(nn.LazyConv2d(16, 3))
+
+
+class FullyShardedDataParallel(nn.Module):
+    """Named like the wrapper, which needs an accelerator."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = tiny_net()
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
 @pytest.mark.parametrize(
     ("model", "mark", "what", "cure"),
     [
+        (on_meta, Watermark(make_key()), "'0' is on the meta device", "to_empty"),
+        (int8_weights, Watermark(make_key()), "weights of layer '0' are stored as int8", "quantise that"),
+        (float8_weights, Watermark(make_key()), "'0' are stored as float8_e4m3fn", "quantise that"),
+        (packed, Watermark(make_key(), "0"), "'0' is quantised: its weights are packed", "quantise that"),
+        (lazy, Watermark(make_key(), "0"), "'0' is lazy and has no weights yet", "send one batch"),
+        (FullyShardedDataParallel, Watermark(make_key()), "flattened by FullyShardedDataParallel", "fully_shard"),
         (frozen, Watermark(make_key(), "body"), "layer 'body' is frozen", "unfreeze it"),
         (shared_weights, Watermark(make_key(), "0"), "shared: '0.weight', '1.weight'", "weights of its own"),
         (shared_module, Watermark(make_key(), "0"), "shared: '0.weight', '2.weight'", "weights of its own"),
@@ -173,3 +222,39 @@ def test_a_lazy_layer_fits_once_it_has_met_a_batch():
         mark.loss(model)
     model(torch.ones(1, 8, 4, 4))
     assert mark.validate(model) == []
+
+
+@pytest.mark.parametrize("model", [int8_weights, float8_weights])
+def test_integers_are_refused_before_they_are_marked(model):
+    with pytest.raises(TargetError, match="weights of layer '0' are stored as"):
+        Watermark(make_key()).add_grad_(model())
+
+
+def test_validate_asks_the_optimizer_too():
+    model, mark = tiny_net(), Watermark(make_key(), "body")
+    assert mark.validate(model, torch.optim.SGD(model.parameters(), lr=0.1)) == []
+    (problem,) = mark.validate(model, torch.optim.SGD(model.head.parameters(), lr=0.1))
+    assert problem.what == "the optimizer does not train layer 'body'"
+    assert "after the model is moved, sharded or wrapped" in problem.cure
+
+
+def test_wrapping_is_no_problem():
+    mark = Watermark(make_key(), "body")
+    assert mark.validate(nn.DataParallel(tiny_net())) == []
+    assert mark.validate(Wrapped(tiny_net())) == []
+
+
+def test_a_parameter_replaced_after_attaching_is_noticed():
+    model = tiny_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    Watermark(make_key(), "body").attach(optimizer, model)
+    optimizer.step()
+    model.body.weight = nn.Parameter(model.body.weight.detach().clone())
+    with pytest.raises(TargetError, match="the optimizer does not train layer 'body'"):
+        optimizer.step()
+
+
+def test_a_kernel_of_another_size_is_read_but_not_trained():
+    model = nn.Sequential(nn.Conv2d(8, 16, 5))
+    with pytest.raises(TargetError, match="layer '0' has shape 16x8x5x5 and the key is made for"):
+        Watermark(make_key(), "0").loss(model)
