@@ -75,7 +75,8 @@ class RandomPruning(Pruning):
 
     def change(self, values: Float32Array, means: Means) -> Float32Array:
         """See :class:`onnxmark.attacks.attack.Attack`."""
-        return _zeroed(values, means.rng.permutation(values.size)[: count_of(self.fraction, values.size)])
+        # The smallest of as many random numbers: a third of the time of a permutation.
+        return _zeroed(values, smallest(means.rng.random(values.size), count_of(self.fraction, values.size)))
 
 
 @dataclass(frozen=True, slots=True)
