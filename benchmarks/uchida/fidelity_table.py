@@ -53,6 +53,8 @@ class Cost:
         return cls(float(np.mean(differences)), float(stats.t.ppf(0.975, count - 1) * spread))
 
     def __str__(self) -> str:
+        if np.isinf(self.half_width):
+            return f"{100 * self.mean:+.2f}"
         return f"{100 * self.mean:+.2f} ± {100 * self.half_width:.2f}"
 
 

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxmark.errors import MalformedModel, ModelUnavailable, NotAModel, WriteBackError
-from onnxmark.model import open_model, provenance
+from onnxmark.model import open_model
+from onnxmark.model.editing import provenance
 from onnxmark.model.editing.provenance import append_metadata
 from onnxmark.model.limits import MAX_METADATA, MAX_TEXT
 from tests.model.models import OPSETS, block, conv, info, model, save, tensor, varint, weights
 
 W = weights(8, 4, 3, 3)
 ENTRIES = {"onnxmark.attack": "MagnitudePruning(fraction=0.5)", "onnxmark.source": "größer ≠ kleiner\n\t\0\U0001f512"}
-DEMO = Path(provenance.__file__).parents[1] / "demo_data" / "marked.onnx"
+DEMO = Path(provenance.__file__).parents[2] / "demo_data" / "marked.onnx"
 
 
 def valid() -> onnx.ModelProto:
