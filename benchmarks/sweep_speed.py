@@ -31,7 +31,7 @@ from rich.table import Table
 from benchmarks.display import progress, wide_console, write_json
 from benchmarks.resnet50 import resnet50
 from onnxmark.arrays import Float32Array
-from onnxmark.attacking import Attacker, is_weight_attack
+from onnxmark.attacker import Attacker, is_weight_attack
 from onnxmark.attacks import Attack, GlobalPruning, apply_attack
 from onnxmark.audit import Finding, audit_model, seen_weights
 from onnxmark.errors import AttackError

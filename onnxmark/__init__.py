@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from onnxmark._version import __version__
 
 if TYPE_CHECKING:
-    from onnxmark.attacking import Attacker, Attacking, attack_file
+    from onnxmark.attacker import Attacker
+    from onnxmark.attacking import Attacking, attack_file
     from onnxmark.audit import Audit, Finding, audit_file, audit_model
     from onnxmark.errors import OnnxmarkError
     from onnxmark.keymaking import make_key
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from onnxmark.verdict import Policy, Standing, Verdict
 
 _HOME = {
-    "Attacker": "onnxmark.attacking",
+    "Attacker": "onnxmark.attacker",
     "Attacking": "onnxmark.attacking",
     "Audit": "onnxmark.audit",
     "Carrier": "onnxmark.keys",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxmark.arrays import Float32Array
-from onnxmark.attacking import Attacker, is_model_attack, is_weight_attack
+from onnxmark.attacker import Attacker, is_model_attack, is_weight_attack
 from onnxmark.attacks import Attack, Recipe, apply_attack
 from onnxmark.errors import AttackError, CarrierError, ModelError
 from onnxmark.model import open_model

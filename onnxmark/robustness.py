@@ -16,7 +16,8 @@ from typing import Final
 
 import numpy as np
 
-from onnxmark.attacking import Attacker, is_model_attack, is_storage_attack, is_weight_attack, relative_change
+from onnxmark.attacker import Attacker, is_model_attack, is_storage_attack, is_weight_attack
+from onnxmark.attacking import relative_change
 from onnxmark.attacks import Attack, Means, ModelAttack, Recipe, apply_attack
 from onnxmark.audit import Candidate, Finding, Schemes, audit_file, projection_only
 from onnxmark.errors import AttackError, CalibrationError, CarrierError, MissingExtra, ModelError

@@ -13,7 +13,8 @@ import pytest
 from onnx import numpy_helper
 
 import onnxmark
-from onnxmark.attacking import PROVENANCE, Attacker, attack_file, provenance
+from onnxmark.attacker import Attacker
+from onnxmark.attacking import PROVENANCE, attack_file, provenance
 from onnxmark.attacks import (
     GaussianNoise,
     GlobalPruning,
@@ -306,7 +307,7 @@ class TestAttacker:
         recipe: Recipe = NullSpaceNoise(1.0)
         first = attacker.means(recipe, self.layer(path), np.random.default_rng())
         assert first.second_moment.shape == (1, 288, 288)
-        monkeypatch.setattr("onnxmark.attacking.input_second_moment", None)
+        monkeypatch.setattr("onnxmark.attacker.input_second_moment", None)
         again = attacker.means(recipe, self.layer(path), np.random.default_rng())
         assert again.second_moment is first.second_moment
 

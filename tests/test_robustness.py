@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import onnxmark
-from onnxmark.attacking import Attacker
+from onnxmark.attacker import Attacker
 from onnxmark.attacks import (
     QUICK,
     GaussianNoise,

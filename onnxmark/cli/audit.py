@@ -17,7 +17,7 @@ from onnxmark.errors import ModelError, ModelUnavailable
 from onnxmark.report.formats import Kind
 
 if TYPE_CHECKING:
-    from onnxmark.attacking import Attacker
+    from onnxmark.attacker import Attacker
     from onnxmark.attacks import Recipe
     from onnxmark.audit import Audit, Finding
     from onnxmark.keys import AnyKey
@@ -142,7 +142,7 @@ def _simulation(
     """What is to be simulated; None where nothing is. An attack that was named and lacks what it needs is an error."""
     if attacks == "none":
         return None
-    from onnxmark.attacking import Attacker
+    from onnxmark.attacker import Attacker
     from onnxmark.errors import AttackError
     from onnxmark.recipes import SETS, select
 
