@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, Final, cast, get_type_hints
+from typing import Any, Final, cast, get_args, get_type_hints
 
 from onnxmark import plugins
 from onnxmark.attacks import QUICK, VARIANTS, Recipe
@@ -182,12 +182,18 @@ def _facts(name: str) -> AttackFacts:
         fields=tuple(
             FieldFacts(
                 field.name,
-                getattr(hints[field.name], "__name__", str(hints[field.name])),
+                _words(hints[field.name]),
                 None if _default(field) is MISSING else str(_default(field)),
             )
             for field in fields(found)
         ),
     )
+
+
+def _words(hint: Any) -> str:
+    """A type for people: ``int``, ``zero|dead|mixed``."""
+    choices = get_args(hint)
+    return "|".join(map(str, choices)) if choices else getattr(hint, "__name__", str(hint))
 
 
 def _class(name: str) -> type[Any]:

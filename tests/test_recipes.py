@@ -103,6 +103,14 @@ def test_every_attack_is_listed_and_its_example_can_be_typed(facts):
         assert recipe(facts.name).name == facts.name
 
 
+def test_choices_are_listed_as_they_are_typed():
+    (facts,) = (facts for facts in catalogue() if facts.name == "dummy-neurons")
+    (kind,) = (field for field in facts.fields if field.name == "kind")
+    assert kind.type.split("|")[:2] == ["zero", "dead"]
+    for choice in kind.type.split("|"):
+        assert recipe("dummy-neurons", f"0.1,kind={choice}").kind == choice
+
+
 def test_attacks_on_weights_have_strengths_to_be_swept():
     without = [facts.name for facts in catalogue() if facts.kind != "model" and not facts.strengths]
     assert without == []

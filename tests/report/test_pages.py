@@ -466,8 +466,8 @@ class TestOthers:
     def test_attacks(self):
         document = of_schema("attacks")["attacks"]
         page = page_of(document)
-        usable = [attack["name"] for attack in document["attacks"] if attack["problem"] is None]
-        assert [cell.text for cell in column(table(page, "Attacks"), "attack")] == usable
+        usable = [f"--{attack['name']}" for attack in document["attacks"] if attack["problem"] is None]
+        assert [cell.text for cell in column(table(page, "Attacks"), "option")] == usable
 
     def test_an_attack_that_cannot_be_loaded_is_named(self):
         broken = of_schema("attacks")["attacks"] | {

@@ -28,13 +28,13 @@ _LAYERS: Final = (
     Column("problem"),
 )
 _ATTACKS: Final = (
-    Column("attack"),
+    Column("option"),
     Column("what it does"),
-    Column("on"),
-    Column("random"),
+    Column("its value, then FIELD=VALUE"),
+    Column("on", detail=True),
+    Column("random", detail=True),
     Column("needs"),
-    Column("a full sweep tries"),
-    Column("fields", detail=True),
+    Column("a full sweep tries", detail=True),
 )
 _KINDS: Final = {"weights": "weights", "model": "files", "both": "weights and files"}
 
@@ -108,7 +108,7 @@ def attacks_page(document: Document) -> Page:
     return Page(
         kind="attacks",
         title=counted(len(attacks), "attack"),
-        subtitle="by entry point; a full sweep tries every strength",
+        subtitle="for onnxmark attack and audit --attacks",
         headline=Headline(
             "ATTACKS",
             f"{len(usable)} can be used" + (f", {len(broken)} cannot be loaded" if broken else ""),
@@ -125,13 +125,13 @@ def attacks_page(document: Document) -> Page:
 def _attack(attack: Document) -> tuple[Cell, ...]:
     fields = "; ".join(f"{field['name']}: {field['type']}{_default(field)}" for field in attack["fields"])
     return (
-        Cell(name_of(attack["name"]), literal=True),
+        Cell(f"--{name_of(attack['name'])}", literal=True),
         Cell(shortened(attack["summary"], SENTENCE)),
+        Cell(shortened(fields, SENTENCE) or "–"),
         Cell(_KINDS.get(attack["kind"], str(attack["kind"]))),
         Cell("yes" if attack["random"] else "no"),
         Cell(shortened(", ".join(attack["needs"]), NAME) or "–"),
         Cell(shortened(", ".join(map(str, attack["strengths"])), NAME) or "–"),
-        Cell(shortened(fields, SENTENCE) or "–"),
     )
 
 
