@@ -7,7 +7,7 @@ shared with a layer that must not change, or may be declared as an input as well
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -201,16 +201,6 @@ class EditableModel:
         for name in node.input:
             self._drop(name)
 
-    def redirect(self, old: str, new: str) -> None:
-        """Let every user of the value ``old`` use ``new``, graphs inside nodes included; outputs keep their names."""
-        for node, place in self.consumers(old):
-            if place == INSIDE:
-                for graph in graphs_of(node):
-                    _rename(graph, lambda name: new if name == old else name)
-            else:
-                node.input[place] = new
-        self._changed()
-
     def connect(self, node: Node, place: int, name: str) -> None:
         """Let ``node`` read ``name`` at an input, which may lie beyond those it has so far."""
         node.input.extend([""] * (place + 1 - len(node.input)))
@@ -367,9 +357,3 @@ def _used(graph: Any) -> set[str]:
     used |= {item.name for each in inner for item in each.output}
     defined = {item.name for each in inner for item in (*each.initializer, *each.input)}
     return used - defined - {name for each in inner for node in each.node for name in node.output} - {""}
-
-
-def _rename(graph: Any, change: Callable[[str], str]) -> None:
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = change(name)
