@@ -18,11 +18,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from onnxmark.embedding import embed_message
 from onnxmark.keymaking import make_key
 from onnxmark.keys import Carrier, Key
-from onnxmark.schemes.extraction import read_message
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.closed_form import embed_message
+from onnxmark.schemes.projection.extraction import read_message
+from onnxmark.schemes.projection.projection import own_projection
 from onnxmark.weights import Origin, WeightTensor
 
 CARRIERS = ("full", "fold:65536")

@@ -93,7 +93,7 @@ def public_key(label: str, kind: str) -> Key:
     draws = [hashlib.sha256(f"onnxmark benchmark: {label} {part}".encode()).digest() for part in ("seed", "salt")]
     parameters = {"generator": "rademacher", "carrier": kind}
     carrier = Carrier(SHAPE, f"{LAYER}.weight")
-    return Key("projection", Secret(draws[0]), draws[1], np.zeros(N_BITS, dtype=np.uint8), carrier, parameters)
+    return Key("projection", Secret(draws[0]), draws[1], np.zeros(N_BITS, dtype=np.uint8), (carrier,), parameters)
 
 
 def host_layer(values: Float32Array) -> WeightTensor:

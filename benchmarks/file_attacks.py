@@ -51,9 +51,9 @@ from onnxmark.attacks import (
     apply_attack,
 )
 from onnxmark.attacks.overwriting import raised
-from onnxmark.schemes.carriers import FULL, MEAN_IHW
-from onnxmark.schemes.extraction import read_message
-from onnxmark.schemes.projection import Projection, own_projection
+from onnxmark.schemes.projection.carriers import FULL, MEAN_IHW
+from onnxmark.schemes.projection.extraction import read_message
+from onnxmark.schemes.projection.projection import Projection, own_projection
 
 DRAWS: Final = 10
 MARKS: Final = ((MEAN_IHW, 1.0), (FULL, 1.0), (FULL, 2.0))

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from fixtures.make import DATA, DemoNet, Images, demo_key, load_images, train, untrained
 from onnxmark.arrays import Float32Array, Float64Array
-from onnxmark.embedding import ActivationMetric, embed_message
 from onnxmark.keys import Carrier, Key
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.closed_form import embed_message
+from onnxmark.schemes.projection.metric import ActivationMetric
+from onnxmark.schemes.projection.projection import own_projection
 from onnxmark.weights import Origin, WeightTensor
 
 LAYER = "conv3"

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxmark.arrays import Float32Array, Float64Array
 from onnxmark.attacks import Means
-from onnxmark.schemes.carriers import fit_kernel
+from onnxmark.schemes.projection.carriers import fit_kernel
 
 Change = Callable[[Float32Array, Means], Float32Array]
 """From canonical weights to canonical weights; draws from the generator of the means."""

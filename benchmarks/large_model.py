@@ -18,8 +18,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxmark.keys import Carrier, Key, Secret, save_key
-from onnxmark.schemes.carriers import FoldedCarrier
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.carriers import FoldedCarrier
+from onnxmark.schemes.projection.projection import own_projection
 
 N_BITS: Final = 256
 UNIQUE: Final = (512, 480, 3, 3)
@@ -61,7 +61,7 @@ def write_key(folder: Path, name: str, shape: tuple[int, ...], carrier: str) -> 
     """The key as ``<name>.npy``, and what it grows into in the folder ``<name>``, for the reader without onnxmark."""
     seed, salt = (hashlib.sha256(f"onnxmark audit speed|{name}|{part}".encode()).digest() for part in ("seed", "salt"))
     parameters = {"generator": "rademacher", "carrier": carrier}
-    key = Key("projection", Secret(seed), salt, np.zeros(N_BITS, np.uint8), Carrier(shape), parameters)
+    key = Key("projection", Secret(seed), salt, np.zeros(N_BITS, np.uint8), (Carrier(shape),), parameters)
     save_key(key, folder / f"{name}.npy")
     projection = own_projection(key, shape)
     arrays = {

@@ -37,10 +37,10 @@ from benchmarks.fashion_net import (
 from fixtures.make import DATA
 from onnxmark.attacks import Attack, Means, MeanScramble, Overwriting, WeightShifting, apply_attack
 from onnxmark.attacks.overwriting import raised
-from onnxmark.embedding import ActivationMetric
-from onnxmark.schemes.carriers import FULL, MEAN_IHW
-from onnxmark.schemes.extraction import read_message
-from onnxmark.schemes.projection import Projection, own_projection
+from onnxmark.schemes.projection.carriers import FULL, MEAN_IHW
+from onnxmark.schemes.projection.extraction import read_message
+from onnxmark.schemes.projection.metric import ActivationMetric
+from onnxmark.schemes.projection.projection import Projection, own_projection
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,9 @@ from onnxmark.arrays import BitArray, Float64Array
 from onnxmark.audit import audit_file
 from onnxmark.keys import Carrier, ForeignKey, Key, Secret
 from onnxmark.model import open_model
-from onnxmark.schemes.carriers import FULL, MEAN_HWI, MEAN_IHW, default_kind, vector_size
-from onnxmark.schemes.extraction import ProjectionScheme
-from onnxmark.schemes.projection import GENERATORS, required_entries
+from onnxmark.schemes.projection.carriers import FULL, MEAN_HWI, MEAN_IHW, default_kind, vector_size
+from onnxmark.schemes.projection.projection import GENERATORS, required_entries
+from onnxmark.schemes.projection.scheme import ProjectionScheme
 from onnxmark.statistics import LOG10_2, log10_binomial_tail
 from onnxmark.verdict import Policy, Verdict, judge
 from onnxmark.weights import WeightTensor
@@ -172,7 +172,7 @@ def _drawn(seed: int, campaign: str, number: int) -> tuple[Secret, np.random.Gen
 
 def _own_key(secret: Secret, shape: tuple[int, ...], generator: str, carrier: str, n_bits: int) -> Key:
     parameters = {"generator": generator, "carrier": carrier}
-    return Key("projection", secret, bytes(32), np.zeros(n_bits, np.uint8), Carrier(shape), parameters)
+    return Key("projection", secret, bytes(32), np.zeros(n_bits, np.uint8), (Carrier(shape),), parameters)
 
 
 def _reading(seed: int, number: int) -> Row:
@@ -184,8 +184,8 @@ def _reading(seed: int, number: int) -> Row:
     key = _own_key(secret, kernel.shape, cell.generator, cell.carrier, cell.n_bits)
     # The stand-in for scrypt: a cached property is looked up here first.
     key.__dict__["master"] = Secret(hashlib.sha256(secret.reveal()).digest())
-    (reading,) = _SCHEME.readings(key, kernel.shape)
-    evidence = _SCHEME.extract(key, kernel, reading)
+    (reading,) = _SCHEME.readings(key, (kernel.shape,))
+    evidence = _SCHEME.extract(key, (kernel,), reading)
     judgement = judge(evidence, _SCHEME.signs_tested, Policy())
     if judgement.verdict is Verdict.INCONCLUSIVE:
         return index, 0.0, 0.0, 0.0, 0, 1
@@ -239,7 +239,7 @@ def _foreign(seed: int, number: int) -> Row:
     bits: BitArray | None = None if cell.carrier == "ones" else rng.integers(0, 2, cell.n_bits, dtype=np.uint8)
     # Stored one row a weight, as the original code does.
     key = ForeignKey(np.ascontiguousarray(_matrix(cell.generator, cell.n_bits, size, rng).T), bits, "null", "")
-    evidence = _SCHEME.extract(key, kernel, _SCHEME.readings(key, kernel.shape)[0])
+    evidence = _SCHEME.extract(key, (kernel,), _SCHEME.readings(key, (kernel.shape,))[0])
     judgement = judge(evidence, _SCHEME.signs_tested, Policy())
     if judgement.verdict is Verdict.INCONCLUSIVE:
         return index, 0.0, 0.0, 0.0, 0, 1

@@ -40,7 +40,7 @@ from onnxmark.marking import embed_file
 from onnxmark.model import open_model
 from onnxmark.recipes import select
 from onnxmark.robustness import DRAWS, sweep
-from onnxmark.schemes.extraction import ProjectionScheme
+from onnxmark.schemes.projection.scheme import ProjectionScheme
 from onnxmark.verdict import Policy
 from onnxmark.weights import WeightTensor
 
@@ -89,7 +89,7 @@ def marked(folder: Path, layer: str) -> tuple[Path, Finding, WeightTensor]:
     embed_file(plain, key, path, layer=layer)
     with open_model(path) as model:
         finding = audit_model(model, [key], Policy(), layer=layer).findings[0]
-        return path, finding, seen_weights(model, finding)
+        return path, finding, seen_weights(model, finding)[0]
 
 
 def through_the_file(
@@ -121,17 +121,17 @@ def timed(path: Path, finding: Finding, layer: WeightTensor, some: Sequence[Poin
     assert finding.best is not None
     scheme, attacker = ProjectionScheme(), Attacker(path)
     scratch = path.with_name("scratch.onnx")
-    scheme.extract(finding.key, layer, finding.best.reading)
+    scheme.extract(finding.key, (layer,), finding.best.reading)
     attacker.means(GlobalPruning(0.5), layer, np.random.default_rng())
     for point in some:
         started = time.perf_counter()
         attacked = apply_attack(point.recipe, layer, attacker.means(point.recipe, layer, point.rng()))
-        ours = scheme.extract(finding.key, attacked, finding.best.reading)
+        ours = scheme.extract(finding.key, (attacked,), finding.best.reading)
         yield OURS, time.perf_counter() - started
         for name, whole in ((CARRIER, False), (MODEL, True)):
             started = time.perf_counter()
             values = through_the_file(path, scratch, point, attacker, layer, whole=whole)
-            theirs = scheme.extract(finding.key, layer.with_values(values), finding.best.reading)
+            theirs = scheme.extract(finding.key, (layer.with_values(values),), finding.best.reading)
             yield name, time.perf_counter() - started
             if not np.array_equal(ours.margins, theirs.margins):
                 raise RuntimeError(f"{point}: {ours.n_errors} bits wrong, {theirs.n_errors} through the file")
@@ -148,7 +148,7 @@ def compared(path: Path, finding: Finding, layer: WeightTensor, share: float) ->
             advance(1)
     recipes = list(dict.fromkeys(point.recipe for point in points(attacker, 1.0)))
     started = time.perf_counter()
-    trials = sweep(finding, layer, recipes, Policy(), attacker=attacker)
+    trials = sweep(finding, (layer,), recipes, Policy(), attacker=attacker)
     whole = time.perf_counter() - started
     return {
         "shape": list(layer.shape),

@@ -171,7 +171,7 @@ def fresh_key(case: Case, n_bits: int) -> Key:
     seed, salt = draw_secret_parts()
     payload = np.zeros(n_bits, dtype=np.uint8)
     parameters = {"generator": "rademacher", "carrier": case.carrier}
-    return Key("projection", seed, salt, payload, Carrier(case.shape, case.layer), parameters)
+    return Key("projection", seed, salt, payload, (Carrier(case.shape, case.layer),), parameters)
 
 
 def training(case: Case, device: torch.device, *, n_bits: int, batch: int | None, compiled: bool) -> Training:

@@ -37,8 +37,8 @@ from onnxmark.attacks import (
     apply_attack,
 )
 from onnxmark.keys import AnyKey, load_key
-from onnxmark.schemes.carriers import MEAN_HWI
-from onnxmark.schemes.extraction import ProjectionScheme
+from onnxmark.schemes.projection.carriers import MEAN_HWI
+from onnxmark.schemes.projection.scheme import ProjectionScheme
 from onnxmark.weights import Origin, WeightTensor
 
 DRAWS: Final = 50
@@ -156,9 +156,9 @@ TABLE: Final[tuple[Row, ...]] = (
 def read(key: AnyKey, weights: WeightTensor) -> tuple[float, float]:
     """Bit error rate (an erasure is an error) and mean embedding loss, read in the original code's flatten order."""
     scheme = ProjectionScheme()
-    reading = next(some for some in scheme.readings(key, weights.shape) if some.kind == MEAN_HWI)
-    evidence = scheme.extract(key, weights, reading)
-    return evidence.bit_error_rate, evidence.embedding_loss
+    reading = next(some for some in scheme.readings(key, (weights.shape,)) if some.kind == MEAN_HWI)
+    evidence = scheme.extract(key, (weights,), reading)
+    return evidence.bit_error_rate, evidence.embedding_loss or 0.0
 
 
 def measured(key: AnyKey, host: WeightTensor, row: Row) -> Float64Array:

@@ -134,8 +134,8 @@ def key_files() -> tuple[bytes, ...]:
     common = {"scheme": "projection", "seed": seed, "salt": bytes(32), "payload": np.ones(9, np.uint8)}
     carrier = Carrier(shape, "w", "n", "Conv", 0)
     signature = premark_signature(np.arange(8, dtype=np.float32).reshape(shape), seed)
-    small = Key(**common, carrier=carrier, parameters={})  # type: ignore[arg-type]
-    whole = Key(**common, carrier=carrier, parameters={"a": "b", "n": 1, "f": 0.5}, premark=signature)  # type: ignore[arg-type]
+    small = Key(**common, carriers=(carrier,), parameters={})  # type: ignore[arg-type]
+    whole = Key(**common, carriers=(carrier,), parameters={"a": "b", "n": 1, "f": 0.5}, premark=signature)  # type: ignore[arg-type]
     arrays = (
         np.arange(12, dtype=np.float32).reshape(4, 3), np.asfortranarray(np.eye(3)), np.ones((2, 2), np.int8),
         np.ones(5, np.uint8), np.zeros((2, 2), np.bool_), np.ones((1, 3), ">f4"), np.zeros(3, "S4"),

@@ -15,6 +15,7 @@
     ├── EmbeddingError           the mark does not fit in the carrier
     ├── AttackError              an attack cannot be applied to this layer or model
     ├── CalibrationError         calibration inputs do not fit the model
+    ├── SettingError             an option has no such setting, or not this value
     ├── DataError                the files of a data set cannot be used
     ├── ReportError              a saved result cannot be rendered
     ├── PluginError              an entry point is missing or broken
@@ -88,6 +89,10 @@ class ReportError(OnnxmarkError):
 
 class CalibrationError(OnnxmarkError):
     """The calibration inputs do not fit the model."""
+
+
+class SettingError(OnnxmarkError):
+    """There is no such setting, or its value is none it can have."""
 
 
 class DataError(OnnxmarkError):

@@ -30,18 +30,24 @@ class FidelityMeter:
     Args:
         attacker: The model and what its attacker has.
         calibration: Inputs, with labels where accuracy is wanted.
-        carrier: Name of the layer that holds the mark.
-        spread: Attack every layer alike, as does somebody who does not know where the mark is; else the carrier alone,
-            which is the least a removal can cost.
+        carriers: Names of the layers that hold the mark.
+        spread: Attack every layer alike, as does somebody who does not know where the mark is; else the carriers
+            alone, which is the least a removal can cost.
         seed: Seed of the random attacks.
     """
 
     def __init__(
-        self, attacker: Attacker, calibration: Calibration, carrier: str, *, spread: bool = False, seed: int = 0
+        self,
+        attacker: Attacker,
+        calibration: Calibration,
+        carriers: tuple[str, ...],
+        *,
+        spread: bool = False,
+        seed: int = 0,
     ) -> None:
         self._attacker = attacker
         self._calibration = calibration
-        self._carrier = carrier
+        self._carriers = carriers
         self._spread = spread
         self._seed = seed
 
@@ -52,20 +58,20 @@ class FidelityMeter:
             return ()
         with open_model(self._attacker.path) as model:
             return tuple(
-                tensor for tensor in model.weights().values() if tensor.name != self._carrier and _sound(tensor)
+                tensor for tensor in model.weights().values() if tensor.name not in self._carriers and _sound(tensor)
             )
 
     @cached_property
     def _probe(self) -> WeightProbe:
-        names = (self._carrier, *(layer.name for layer in self._layers))
+        names = (*self._carriers, *(layer.name for layer in self._layers))
         return WeightProbe(self._attacker.path, names, self._calibration)
 
-    def of_weights(self, recipe: Recipe, attacked: WeightTensor) -> Fidelity:
+    def of_weights(self, recipe: Recipe, attacked: tuple[WeightTensor, ...]) -> Fidelity:
         """The answers after an attack on weights.
 
         Args:
             recipe: The attack; one that is a symmetry of the network is carried out through its graph.
-            attacked: The carrier after it.
+            attacked: The carriers after it.
 
         Raises:
             AttackError: The attack cannot be carried out.
@@ -81,7 +87,8 @@ class FidelityMeter:
                 return self.of_file(target)
         if not is_weight_attack(recipe):
             raise AttackError(f"{recipe!r} attacks neither weights nor a file; update the package it comes from")
-        return self._probe.fidelity({attacked.name: attacked.values, **self._others(recipe)})
+        carriers = {layer.name: layer.values for layer in attacked}
+        return self._probe.fidelity({**carriers, **self._others(recipe)})
 
     def of_file(self, path: Path) -> Fidelity:
         """The answers of an attacked file.

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, cast
 
 from onnxmark.errors import MissingExtra, PluginError
-from onnxmark.schemes.evidence import Scheme
+from onnxmark.schemes.scheme import Scheme
 
 SCHEMES: Final = "onnxmark.schemes"
 ATTACKS: Final = "onnxmark.attacks"

@@ -14,10 +14,9 @@ from typing import Any, Final, cast, get_args, get_type_hints
 from onnxmark import plugins
 from onnxmark.attacks import QUICK, VARIANTS, Recipe
 from onnxmark.errors import AttackError, MissingExtra, PluginError
+from onnxmark.settings import typed
 
 SETS: Final = ("none", "quick", "full")
-_TRUE: Final = ("true", "yes", "on", "1")
-_FALSE: Final = ("false", "no", "off", "0")
 
 
 def recipe(name: str, text: str | None = None) -> Recipe:
@@ -214,26 +213,10 @@ def _is_flag(found: type[Any], key: str) -> bool:
 
 
 def _value(found: type[Any], name: str, key: str, text: str) -> Any:
-    wanted = get_type_hints(found)[key]
     try:
-        if wanted is bool:
-            return _truth(text)
-        if wanted is int:
-            return int(text)
-        if wanted is float:
-            return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        kind = {bool: "true or false", int: "a whole number", float: "a number"}[wanted]
-        raise AttackError(f"--{name}: {key} must be {kind}, found {text!r}") from None
-    return text
-
-
-def _truth(text: str) -> bool:
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in _FALSE:
-        return False
-    raise ValueError(text)
+        return typed(get_type_hints(found)[key], text)
+    except ValueError as error:
+        raise AttackError(f"--{name}: {key} must be {error}, found {text!r}") from None
 
 
 def _example(found: type[Any]) -> str:

@@ -1,9 +1,9 @@
 """How far would this mark survive, and what would its removal cost? A matched carrier under attack, verdict by verdict.
 
 Attacks on weights are tried on the carrier alone: no data, no retraining, no rewritten file. Only what goes through the
-graph or through a tool, and so may change how the layer reads, is carried out on a file and audited anew. Each trial is
-judged exactly as the audit was, with the same correction. With inputs of the model, what the attack does to the answers
-stands beside what it does to the mark.
+graph or through a tool, and so may change how the layer reads, is carried out on a file and audited anew; so is every
+attack on a mark that lies in no single layer. Each trial is judged exactly as the audit was, with the same correction.
+With inputs of the model, what the attack does to the answers stands beside what it does to the mark.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
 from onnxmark.attacker import Attacker, is_model_attack, is_storage_attack, is_weight_attack
-from onnxmark.attacking import relative_change
-from onnxmark.attacks import Attack, Means, ModelAttack, Recipe, apply_attack
-from onnxmark.audit import Candidate, Finding, Schemes, audit_file, projection_only
+from onnxmark.attacking import attack_file, relative_change
+from onnxmark.attacks import Attack, Means, Recipe, apply_attack
+from onnxmark.audit import Candidate, Finding, Oracle, Schemes, audit_file, built_in
 from onnxmark.errors import AttackError, CalibrationError, CarrierError, MissingExtra, ModelError
 from onnxmark.fidelity import FidelityMeter
 from onnxmark.model.running.runtime import Fidelity
+from onnxmark.schemes.scheme import Reads, Scheme, WeightScheme
 from onnxmark.statistics import mean_interval
 from onnxmark.verdict import Judgement, Policy, Verdict, inconclusive, judge
 from onnxmark.weights import WeightTensor
+
+OracleOf = Callable[[Path], Oracle]
+"""From the file of a model to what answers for it."""
 
 DRAWS: Final = 5
 """Repetitions of an attack that is random."""
@@ -81,26 +85,28 @@ class Trial:
 
 def sweep(
     finding: Finding,
-    weights: WeightTensor,
+    weights: tuple[WeightTensor, ...],
     attacks: Sequence[Recipe],
     policy: Policy,
     *,
     attacker: Attacker | None = None,
     meter: FidelityMeter | None = None,
+    oracle: OracleOf | None = None,
     seed: int = 0,
     n_draws: int = DRAWS,
-    schemes: Schemes = projection_only,
+    schemes: Schemes = built_in,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Trial, ...]:
     """Try attacks on the carrier of a finding.
 
     Args:
         finding: A finding with a carrier that was read.
-        weights: The carrier's weights.
+        weights: The weights of its carrier, layer by layer; none where the model was asked.
         attacks: Recipes, in the order of the report.
         policy: The audit's policy.
         attacker: What the attacker has; without it, recipes that need more than the weights say so in their trial.
         meter: Measures what an attack does to the answers.
+        oracle: Lets an attacked file be asked, for keys that ask.
         seed: Seeds the random attacks: the same seed gives the same trials.
         n_draws: Repetitions of an attack that is random.
         schemes: Gives the scheme of a name.
@@ -111,7 +117,7 @@ def sweep(
     """
     if finding.best is None:
         raise ValueError("the finding has no carrier to attack")
-    bench = _Bench(finding, finding.best, weights, policy, attacker, meter, seed, n_draws, schemes)
+    bench = _Bench(finding, finding.best, weights, policy, attacker, meter, oracle, seed, n_draws, schemes)
     trials = []
     for count, recipe in enumerate(attacks):
         if progress is not None:
@@ -128,10 +134,11 @@ class _Bench:
 
     finding: Finding
     carrier: Candidate
-    weights: WeightTensor
+    weights: tuple[WeightTensor, ...]
     policy: Policy
     attacker: Attacker | None
     meter: FidelityMeter | None
+    oracle: OracleOf | None
     seed: int
     n_draws: int
     schemes: Schemes
@@ -139,29 +146,33 @@ class _Bench:
     def trial(self, recipe: Recipe) -> Trial:
         """One attack, however it has to be carried out; what cannot be tried is a trial that says why."""
         try:
-            if is_weight_attack(recipe):
+            if is_weight_attack(recipe) and self._scheme.reads is Reads.WEIGHTS:
                 return self._on_the_carrier(recipe)
-            if is_model_attack(recipe):
+            if is_weight_attack(recipe) or is_model_attack(recipe):
                 return self._on_a_file(recipe)
         except _UNTRIED as error:
             return self._untried(recipe, str(error))
         return self._untried(recipe, "attacks neither weights nor a file; update the package it comes from")
+
+    @property
+    def _scheme(self) -> Scheme:
+        return self.schemes(self.finding.key.scheme)
 
     def _untried(self, recipe: Recipe, problem: str) -> Trial:
         judgement = inconclusive("the attack was not tried", self.finding.judgement.n_hypotheses)
         return Trial(recipe, None, None, (judgement,), problem=problem)
 
     def _on_the_carrier(self, attack: Attack) -> Trial:
-        scheme = self.schemes(self.finding.key.scheme)
+        scheme = cast("WeightScheme", self._scheme)
         rates, judgements, changes = [], [], []
-        first: WeightTensor | None = None
+        first: tuple[WeightTensor, ...] = ()
         for draw in range(self.n_draws if attack.random else 1):
-            attacked = apply_attack(attack, self.weights, self._means(attack, draw))
-            first = attacked if first is None else first
+            attacked = self._attacked(attack, draw)
+            first = first or attacked
             evidence = scheme.extract(self.finding.key, attacked, self.carrier.reading)
             rates.append(evidence.bit_error_rate)
             judgements.append(judge(evidence, self.finding.judgement.n_hypotheses, self.policy))
-            changes.append(relative_change(self.weights, attacked))
+            changes += [relative_change(*pair) for pair in zip(self.weights, attacked, strict=True)]
         known = [change for change in changes if change is not None]
         trial = Trial(
             recipe=attack,
@@ -169,16 +180,18 @@ class _Bench:
             interval=_interval(rates),
             judgements=tuple(judgements),
             relative_change=float(np.mean(known)) if known else None,
-            coded_ratio=attack.sizes(first.values).coded_ratio if is_storage_attack(attack) and first else None,
+            coded_ratio=attack.sizes(first[0].values).coded_ratio if is_storage_attack(attack) else None,
         )
-        assert first is not None
         return self._measured(trial, first)
 
-    def _means(self, attack: Attack, draw: int) -> Means:
+    def _attacked(self, attack: Attack, draw: int) -> tuple[WeightTensor, ...]:
         rng = np.random.default_rng((self.seed, draw))
-        return Means(rng) if self.attacker is None else self.attacker.means(attack, self.weights, rng)
+        return tuple(apply_attack(attack, layer, self._means(attack, layer, rng)) for layer in self.weights)
 
-    def _on_a_file(self, attack: ModelAttack) -> Trial:
+    def _means(self, attack: Attack, layer: WeightTensor, rng: np.random.Generator) -> Means:
+        return Means(rng) if self.attacker is None else self.attacker.means(attack, layer, rng)
+
+    def _on_a_file(self, attack: Recipe) -> Trial:
         """Write the attacked file and audit it as any suspect: every layer that fits, corrected for all of them."""
         if self.attacker is None:
             raise AttackError(f"attack {attack.name!r} works on a file, and there is none here")
@@ -187,9 +200,14 @@ class _Bench:
         for draw in range(self.n_draws if attack.random else 1):
             with tempfile.TemporaryDirectory(prefix="onnxmark-") as room:
                 target = Path(room) / self.attacker.path.name
-                means = self.attacker.file_means(np.random.default_rng((self.seed, draw)))
-                attack.rewrite(self.attacker.path, target, means)
-                found = audit_file(target, [self.finding.key], self.policy, schemes=self.schemes).findings[0]
+                self._write(attack, target, draw)
+                found = audit_file(
+                    target,
+                    [self.finding.key],
+                    self.policy,
+                    oracle=None if self.oracle is None else self.oracle(target),
+                    schemes=self.schemes,
+                ).findings[0]
                 trial = self._measured_file(Trial(attack, None, None, ()), target) if trial is None else trial
             judgements.append(found.judgement)
             if found.best is not None and found.best.evidence is not None:
@@ -198,10 +216,27 @@ class _Bench:
         rate = float(np.mean(rates)) if rates else None
         return replace(trial, bit_error_rate=rate, interval=_interval(rates), judgements=tuple(judgements))
 
+    def _write(self, attack: Recipe, target: Path, draw: int) -> None:
+        assert self.attacker is not None
+        if is_model_attack(attack):
+            attack.rewrite(
+                self.attacker.path, target, self.attacker.file_means(np.random.default_rng((self.seed, draw)))
+            )
+        else:
+            given = self.attacker
+            attack_file(
+                given.path,
+                [attack],
+                target,
+                seed=self.seed + draw,
+                reference=given.reference,
+                calibration=given.calibration,
+            )
+
     def _measured_file(self, trial: Trial, target: Path) -> Trial:
         return self._with_fidelity(trial, lambda meter: meter.of_file(target))
 
-    def _measured(self, trial: Trial, attacked: WeightTensor) -> Trial:
+    def _measured(self, trial: Trial, attacked: tuple[WeightTensor, ...]) -> Trial:
         return self._with_fidelity(trial, lambda meter: meter.of_weights(trial.recipe, attacked))
 
     def _with_fidelity(self, trial: Trial, measure: Callable[[FidelityMeter], Fidelity]) -> Trial:

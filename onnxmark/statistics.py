@@ -40,17 +40,24 @@ def log10_ratio(numerator: int, denominator: int) -> float:
     return math.log10(numerator) - math.log10(denominator)
 
 
-def log10_binomial_tail(successes: int, trials: int) -> float:
-    """log10 P(Binomial(trials, 1/2) >= successes), exact (integer arithmetic)."""
+def log10_binomial_tail(successes: int, trials: int, sides: int = 2) -> float:
+    """log10 P(Binomial(trials, 1/sides) >= successes), exact (integer arithmetic).
+
+    Args:
+        successes: The count observed.
+        trials: Number of fair dice thrown.
+        sides: Of each die, at least 2; coins by default.
+    """
     if successes <= 0:
         return 0.0
     if successes > trials:
         return -math.inf
-    term = total = math.comb(trials, successes)
+    # Ways to succeed exactly ``count`` times: the dice that do, and any other side for the rest.
+    term = total = math.comb(trials, successes) * (sides - 1) ** (trials - successes)
     for count in range(successes, trials):
-        term = term * (trials - count) // (count + 1)
+        term = term * (trials - count) // ((count + 1) * (sides - 1))
         total += term
-    return min(0.0, log10_ratio(total, 1 << trials))
+    return min(0.0, log10_ratio(total, sides**trials))
 
 
 def log10_poisson_binomial_tail(probabilities: Float64Array, successes: int) -> float:

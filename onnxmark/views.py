@@ -8,6 +8,7 @@ hypothesis. Norms from the past say nothing of the message, so a view cannot man
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -27,41 +28,46 @@ class View(StrEnum):
     NORMS = "filter norms restored"
 
 
-def views_of(model: Model, site: WeightSite, norms: Float32Array | None) -> tuple[View, ...]:
-    """The views there are of a layer, without reading it.
+def views_of(model: Model, sites: Sequence[WeightSite], norms: Float32Array | None) -> tuple[View, ...]:
+    """The views there are of some layers, without reading them.
 
     Args:
         model: The model.
-        site: The layer.
-        norms: Norms of its filters before marking, shape (out,), or None.
+        sites: The layers, which are looked at alike.
+        norms: Norms of the filters before marking, shape (out,), for a single layer; or None.
     """
     found = [View.STORED]
-    folding = model.folding(site)
-    if folding is not None and folding.folded is not None:
+    if any(folding is not None and folding.folded is not None for folding in map(model.folding, sites)):
         found.append(View.FOLDED)
-    if norms is not None and site.shape and norms.size == site.shape[0]:
+    if norms is not None and len(sites) == 1 and sites[0].shape and norms.size == sites[0].shape[0]:
         found.append(View.NORMS)
     return tuple(found)
 
 
-def look(model: Model, site: WeightSite, view: View, weights: WeightTensor, norms: Float32Array | None) -> WeightTensor:
-    """A view of a layer.
+def look(
+    model: Model,
+    sites: Sequence[WeightSite],
+    view: View,
+    weights: tuple[WeightTensor, ...],
+    norms: Float32Array | None,
+) -> tuple[WeightTensor, ...]:
+    """A view of some layers.
 
     Args:
         model: The model.
-        site: The layer.
-        view: One of :func:`views_of`.
-        weights: The layer as stored.
+        sites: The layers.
+        view: One of :func:`views_of`; layers that have no such view are seen as stored.
+        weights: The layers as stored.
         norms: As for :func:`views_of`.
 
     Raises:
         ModelError: The normalisation's parameters cannot be read.
     """
     if view is View.FOLDED:
-        folded = model.read_folded(site)
-        return weights if folded is None else folded
+        folded = [model.read_folded(site) for site in sites]
+        return tuple(stored if seen is None else seen for stored, seen in zip(weights, folded, strict=True))
     if view is View.NORMS and norms is not None:
-        return weights.with_values(with_norms(weights.values, norms))
+        return tuple(stored.with_values(with_norms(stored.values, norms)) for stored in weights)
     return weights
 
 
@@ -89,7 +95,7 @@ def norms_before(key: AnyKey, reference: Model | None) -> Float32Array | None:
         CarrierError: The reference does not hold the layer the key was made for.
         ModelError: The reference's layer cannot be read.
     """
-    if not isinstance(key, Key):
+    if not isinstance(key, Key) or len(key.carriers) != 1:
         return None
     if reference is None:
         return None if key.premark is None else key.premark.output_norm

@@ -72,7 +72,7 @@ def test_the_trained_demo_network(model, key, verdict):
 def test_a_closed_form_mark_is_found_and_counted(marked, key):
     finding = only(audit_file(marked, [key]))
     assert finding.verdict is Verdict.MATCH
-    assert finding.best.site.name == "conv1.weight"
+    assert finding.best.sites[0].name == "conv1.weight"
     assert finding.best.why == "same name and shape"
     assert len(finding.candidates) == 2
     assert finding.judgement.n_hypotheses == 4
@@ -91,7 +91,7 @@ def test_names_do_not_matter(marked, key, tmp_path):
     path = rewritten(marked, tmp_path / "renamed.onnx", lambda values: values, ["a", "b", "c", "d"])
     finding = only(audit_file(path, [key]))
     assert finding.verdict is Verdict.MATCH
-    assert finding.best.site.name == "b"
+    assert finding.best.sites[0].name == "b"
     assert finding.best.why == "same node and shape"
 
 

@@ -46,7 +46,7 @@ def test_asking_for_help_imports_nothing_heavy(arguments):
 
 def test_an_audit_imports_numpy_and_neither_onnx_nor_a_framework(tmp_path):
     path = conv_chain(tmp_path / "model.onnx", [np.random.default_rng(0).standard_normal(SHAPE)])
-    key = Key("projection", Secret(bytes(32)), bytes(32), np.zeros(64, np.uint8), Carrier(SHAPE), PARAMETERS)
+    key = Key("projection", Secret(bytes(32)), bytes(32), np.zeros(64, np.uint8), (Carrier(SHAPE),), PARAMETERS)
     save_key(key, tmp_path / "key.npy")
     assert imported("audit", str(path), "--key", str(tmp_path / "key.npy")) & HEAVY == {"numpy"}
 

@@ -7,11 +7,13 @@ import pytest
 from onnxmark import plugins
 from onnxmark.attacks import apply_attack
 from onnxmark.errors import PluginError
-from onnxmark.schemes.extraction import ProjectionScheme
+from onnxmark.schemes.projection.scheme import ProjectionScheme
 
 
 def test_ours_are_found_and_load():
-    assert plugins.names(plugins.SCHEMES) == ("projection",)
+    assert plugins.names(plugins.SCHEMES) == ("constant-weight", "ingrain", "projection", "structural", "trigger")
+    for name in plugins.names(plugins.SCHEMES):
+        assert plugins.scheme(name).name == name
     assert isinstance(plugins.scheme("projection"), ProjectionScheme)
     assert set(plugins.names(plugins.ATTACKS)) >= {"prune", "quantize", "cluster", "noise"}
     for name in plugins.names(plugins.ATTACKS):
@@ -21,7 +23,8 @@ def test_ours_are_found_and_load():
 
 
 def test_an_unknown_plugin_lists_the_known_ones():
-    with pytest.raises(PluginError, match=r"no plugin 'nothing' in onnxmark\.schemes \(there are: projection\)"):
+    words = r"no plugin 'nothing' in onnxmark\.schemes \(there are: constant-weight, ingrain, "
+    with pytest.raises(PluginError, match=words):
         plugins.scheme("nothing")
 
 

@@ -58,7 +58,7 @@ def trials(found, recipes, **options):
 @pytest.mark.parametrize("recipe", [MagnitudePruning(0.9), MagnitudePruning(0.99), GaussianNoise(2.0)])
 def test_a_trial_says_what_an_audit_of_the_attacked_file_says(found, key, recipe, tmp_path):
     (trial,) = trials(found, [recipe], seed=4, n_draws=1)
-    attacked = apply_attack(recipe, found[1], Means(np.random.default_rng((4, 0))))
+    attacked = apply_attack(recipe, found[1][0], Means(np.random.default_rng((4, 0))))
     write_model(MARKED, {attacked.name: attacked.values}, tmp_path / "attacked.onnx")
     finding = audit_file(tmp_path / "attacked.onnx", [key], POLICY).findings[0]
     assert trial.verdict is finding.verdict
@@ -66,7 +66,7 @@ def test_a_trial_says_what_an_audit_of_the_attacked_file_says(found, key, recipe
     # The file has one view less where the key's norms are restored; the correction is the finding's, as promised.
     assert trial.worst.log10_p_value == pytest.approx(finding.judgement.log10_p_value, abs=1e-6)
     assert trial.relative_change == pytest.approx(
-        np.linalg.norm(attacked.values - found[1].values) / np.linalg.norm(found[1].values), rel=1e-5
+        np.linalg.norm(attacked.values - found[1][0].values) / np.linalg.norm(found[1][0].values), rel=1e-5
     )
 
 
@@ -167,7 +167,7 @@ class Halving:
 
 def test_attacks_on_the_file_are_audited_anew_and_measured_once(found):
     attacker = Attacker(MARKED, calibration=INPUTS)
-    meter = FidelityMeter(attacker, load_calibration(INPUTS), found[1].name)
+    meter = FidelityMeter(attacker, load_calibration(INPUTS), (found[1][0].name,))
     (trial,) = trials(found, [Halving()], attacker=attacker, meter=meter, n_draws=3)
     assert trial.verdict is Verdict.MATCH
     assert trial.bit_error_rate == 0
@@ -197,8 +197,8 @@ class TestFidelity:
                 for name, tensor in opened.weights().items()
                 if spread or name == carrier.name
             }
-        measured = FidelityMeter(attacker, inputs, carrier.name, spread=spread).of_weights(
-            recipe, carrier.with_values(values[carrier.name])
+        measured = FidelityMeter(attacker, inputs, (carrier.name,), spread=spread).of_weights(
+            recipe, (carrier.with_values(values[carrier.name]),)
         )
         write_model(path, values, tmp_path / "attacked.onnx")
         expected = fidelity(path, tmp_path / "attacked.onnx", inputs)
@@ -208,13 +208,13 @@ class TestFidelity:
         assert measured.accuracy_before == expected.accuracy_before
 
     def test_no_change_changes_nothing(self, found):
-        meter = FidelityMeter(Attacker(MARKED), load_calibration(INPUTS), found[1].name)
+        meter = FidelityMeter(Attacker(MARKED), load_calibration(INPUTS), (found[1][0].name,))
         unchanged = meter.of_weights(MagnitudePruning(0.0), found[1])
         assert unchanged.relative_change < 1e-5
         assert unchanged.decisions_changed == 0
 
     def test_stands_beside_the_verdict(self, found):
-        meter = FidelityMeter(Attacker(MARKED), load_calibration(INPUTS), found[1].name)
+        meter = FidelityMeter(Attacker(MARKED), load_calibration(INPUTS), (found[1][0].name,))
         mild, ruin = trials(found, [MagnitudePruning(0.3), MagnitudePruning(0.99)], meter=meter)
         assert (mild.verdict, ruin.verdict) == (Verdict.MATCH, Verdict.NO_MATCH)
         assert mild.fidelity.accuracy_after > 0.85
@@ -223,7 +223,7 @@ class TestFidelity:
     def test_inputs_that_do_not_fit_are_a_problem_of_the_measurement_only(self, found, tmp_path):
         np.savez(tmp_path / "wrong.npz", images=np.zeros((4, 3, 28, 28), np.float32))
         attacker = Attacker(MARKED, calibration=tmp_path / "wrong.npz")
-        meter = FidelityMeter(attacker, attacker.inputs(), found[1].name)
+        meter = FidelityMeter(attacker, attacker.inputs(), (found[1][0].name,))
         (trial,) = trials(found, [MagnitudePruning(0.3)], meter=meter, attacker=attacker)
         assert trial.verdict is Verdict.MATCH
         assert trial.fidelity is None

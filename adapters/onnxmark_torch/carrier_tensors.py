@@ -19,8 +19,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from onnxmark.keys import AnyKey, Key
-from onnxmark.schemes.carriers import MEAN_HWI, FoldedCarrier, MeanCarrier
-from onnxmark.schemes.projection import Projection, Reading, projection_of
+from onnxmark.schemes.projection.carriers import MEAN_HWI, FoldedCarrier, MeanCarrier
+from onnxmark.schemes.projection.projection import Projection, ProjectionReading, projection_of
 
 _CACHE_ENTRIES: Final = 2**20
 """Row entries a pass holds in float32 on a CPU: the 4 MiB that stay in cache between the two products."""
@@ -59,7 +59,7 @@ class CarrierTensors:
         return cls(projection, rows, wanted, slots.to(device))
 
     def fold(self, values: Tensor) -> Tensor:
-        """Canonical weights to the vector the rows read, shape (M,); see :mod:`onnxmark.schemes.carriers`."""
+        """Canonical weights to the vector the rows read, shape (M,), as the key's carrier does it in NumPy."""
         carrier = self.projection.carrier
         if isinstance(carrier, MeanCarrier):
             mean = values.mean(dim=0)
@@ -143,16 +143,16 @@ class KeyTensors:
 
     def __init__(self, key: AnyKey) -> None:
         self._key = key
-        self._projections: dict[Reading, Projection] = {}
-        self._tensors: dict[tuple[Reading, torch.device], CarrierTensors] = {}
+        self._projections: dict[ProjectionReading, Projection] = {}
+        self._tensors: dict[tuple[ProjectionReading, torch.device], CarrierTensors] = {}
 
-    def projection(self, reading: Reading) -> Projection:
+    def projection(self, reading: ProjectionReading) -> Projection:
         """The key in one reading."""
         if reading not in self._projections:
             self._projections[reading] = projection_of(self._key, reading)
         return self._projections[reading]
 
-    def on(self, device: torch.device, reading: Reading) -> CarrierTensors:
+    def on(self, device: torch.device, reading: ProjectionReading) -> CarrierTensors:
         """The same as tensors on a device."""
         if (reading, device) not in self._tensors:
             self._tensors[reading, device] = CarrierTensors.on(device, self.projection(reading))

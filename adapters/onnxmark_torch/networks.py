@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+VGG_16: Final = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Filters of VGG-16's convolutions, stage by stage."""
+
 WIDTHS: Final = (16, 32, 64)
 """Filters of a wide residual network's three groups at k = 1."""
 
@@ -75,6 +78,52 @@ class WideResNet(nn.Module):
         """Logits (N, n_classes) of images (N, n_channels, H, W) of at least 1x1."""
         maps = self.conv4(self.conv3(self.conv2(self.conv1(images))))
         return cast(Tensor, self.fc(torch.relu(self.norm(maps)).mean(dim=(2, 3))))
+
+
+class Vgg(nn.Module):
+    """Stages of 3x3 convolutions with batch normalisation and ReLU, maximum pooling after each stage.
+
+    After Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition (ICLR 2015, arXiv
+    1409.1556); with batch normalisation, and one linear layer behind an average over positions, as is usual for small
+    images. No sum ties the channels of one convolution to those of another: the network whose widths hold most.
+
+    Args:
+        stages: Filters of the convolutions of each stage, at least 1.
+        n_channels: Channels of the images.
+        n_classes: Number of classes.
+        stem_stride: Stride of the first convolution; 1 in the paper, 2 for a quarter of the time.
+    """
+
+    host: ClassVar[str] = "convs.3"
+    """128x128x3x3 weights in VGG-16."""
+
+    def __init__(
+        self,
+        stages: tuple[tuple[int, ...], ...] = VGG_16,
+        n_channels: int = 3,
+        n_classes: int = 10,
+        stem_stride: int = 1,
+    ) -> None:
+        super().__init__()
+        widths = [width for stage in stages for width in stage]
+        if min(*widths, n_channels, n_classes, stem_stride) < 1:
+            raise ValueError(f"sizes must be at least 1, not {stages}, {n_channels}, {n_classes} and {stem_stride}")
+        strides = [stem_stride] + [1] * (len(widths) - 1)
+        self.ends = {sum(map(len, stages[: stage + 1])) - 1 for stage in range(len(stages))}
+        sizes = zip([n_channels, *widths], widths, strides, strict=False)
+        self.convs = nn.ModuleList(_conv3(n_in, n_out, stride) for n_in, n_out, stride in sizes)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
+        self.fc = nn.Linear(widths[-1], n_classes)
+        _initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, n_classes) of images (N, n_channels, H, W); every stage halves H and W, which end at 1 or more."""
+        maps = images
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            maps = torch.relu(norm(conv(maps)))
+            if index in self.ends:
+                maps = functional.max_pool2d(maps, 2)
+        return cast(Tensor, self.fc(maps.mean(dim=(2, 3))))
 
 
 class LeNet(nn.Module):

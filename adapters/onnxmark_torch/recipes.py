@@ -18,8 +18,8 @@ from torch import nn
 from onnxmark.arrays import BitArray
 from onnxmark.keymaking import make_key
 from onnxmark.keys import Carrier, Key
-from onnxmark.schemes.carriers import FULL, MEAN_IHW
-from onnxmark.schemes.projection import Generator
+from onnxmark.schemes.projection.carriers import FULL, MEAN_IHW
+from onnxmark.schemes.projection.projection import Generator
 from onnxmark_torch.history import History
 from onnxmark_torch.layers import host_layers
 from onnxmark_torch.objectives import Objective, SoftLabels, hard_labels

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxmark.schemes.evidence import Evidence
-from onnxmark.schemes.extraction import read_message
-from onnxmark.schemes.projection import Projection
+from onnxmark.schemes.projection.extraction import read_message
+from onnxmark.schemes.projection.projection import Projection
 from onnxmark.weights import Origin, WeightTensor
 from onnxmark_torch.targets import Target
 
@@ -59,7 +59,7 @@ class Report:
     @property
     def embedding_loss(self) -> float:
         """Mean over the bits of the binary cross-entropy (training minimises the sum)."""
-        return max(reading.evidence.embedding_loss for reading in self.layers)
+        return max(reading.evidence.embedding_loss or 0.0 for reading in self.layers)
 
     @property
     def log10_p(self) -> float:
@@ -82,5 +82,5 @@ def host_weights(target: Target) -> WeightTensor:
 
 
 def read_target(target: Target, projection: Projection, *, fair: bool) -> LayerReading:
-    """The mark as read from a layer; ``fair`` as in :func:`onnxmark.schemes.extraction.read_message`."""
+    """The mark as read from a layer; ``fair`` as in :func:`onnxmark.schemes.projection.extraction.read_message`."""
     return LayerReading(target.layer.name, read_message(projection, host_weights(target), fair=fair))

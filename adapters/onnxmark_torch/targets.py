@@ -13,8 +13,8 @@ from typing import Final, Literal
 from torch import Tensor, nn
 
 from onnxmark.keys import AnyKey, Key
-from onnxmark.schemes.extraction import ProjectionScheme
-from onnxmark.schemes.projection import Reading
+from onnxmark.schemes.projection.projection import ProjectionReading
+from onnxmark.schemes.projection.scheme import ProjectionScheme
 from onnxmark_torch.layers import HostLayer, host_layers, is_uninitialised, plain_name
 from onnxmark_torch.normalisation import folding_scale, following_norm
 from onnxmark_torch.problems import Problem, TargetError
@@ -35,7 +35,7 @@ class Target:
     """
 
     layer: HostLayer
-    reading: Reading
+    reading: ProjectionReading
     norm: nn.Module | None = None
 
     def values(self) -> Tensor:
@@ -100,13 +100,13 @@ def find_targets(model: nn.Module, key: AnyKey, names: Sequence[str] | None) -> 
     raise TargetError(_several(fitting) if fitting else _none(layers, key))
 
 
-def reading_of(key: AnyKey, shape: tuple[int, ...]) -> Reading | None:
+def reading_of(key: AnyKey, shape: tuple[int, ...]) -> ProjectionReading | None:
     """How the key is read from a layer of a canonical shape, or None.
 
     A foreign matrix may be meant in several ways; the first is taken, in the order in which an audit tries them all.
     An audit also reads kernels that were enlarged or cut since; a mark is not trained into those.
     """
-    readings = [reading for reading in ProjectionScheme().readings(key, shape) if not reading.resized]
+    readings = [reading for reading in ProjectionScheme().readings(key, (shape,)) if not reading.resized]
     return readings[0] if readings else None
 
 

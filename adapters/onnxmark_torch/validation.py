@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from onnxmark.errors import KeyFileError
 from onnxmark.keys import AnyKey, Key
-from onnxmark.schemes.carriers import vector_size
-from onnxmark.schemes.projection import projection_of, required_entries
+from onnxmark.schemes.projection.carriers import vector_size
+from onnxmark.schemes.projection.projection import projection_of, required_entries
 from onnxmark_torch.layers import HostLayer, parameter_names
 from onnxmark_torch.normalisation import folding_scale, following_norm
 from onnxmark_torch.problems import Problem, TargetError

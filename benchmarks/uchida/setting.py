@@ -89,4 +89,4 @@ def public_key(setting: Setting, kind: KeyKind, seed: int) -> Key:
     draws = [hashlib.sha256(f"{label} {part}".encode()).digest() for part in ("seed", "salt")]
     payload = np.zeros(N_BITS, dtype=np.uint8)
     carrier = Carrier(SHAPE, f"{setting.layer}.weight")
-    return Key("projection", Secret(draws[0]), draws[1], payload, carrier, kind.parameters)
+    return Key("projection", Secret(draws[0]), draws[1], payload, (carrier,), kind.parameters)

@@ -1,7 +1,7 @@
 """Noise where the layer's inputs do not look: the strongest removal attack we know that costs next to no accuracy.
 
 An attacker who holds inputs of the model knows which directions of a filter they hardly excite; noise there is nearly
-free. A mark that was hidden in the same directions (:class:`onnxmark.embedding.ActivationMetric`) has to survive it.
+free. A mark that was hidden in the same directions (:mod:`onnxmark.schemes.projection.metric`) has to survive it.
 The attack is our own, against our own embedding.
 """
 

@@ -16,13 +16,13 @@ import numpy as np
 from onnxmark.arrays import Float32Array
 from onnxmark.attacks.attack import Attack, Means
 from onnxmark.attacks.saturation import saturated
-from onnxmark.embedding.closed_form import MAX_EMBEDDED_BITS
-from onnxmark.embedding.metric import IdentityMetric, Metric
-from onnxmark.embedding.quadratic import minimise_nonnegative
 from onnxmark.errors import KeyFileError
 from onnxmark.keys import Carrier, Key, Secret
-from onnxmark.schemes.carriers import MEAN_IHW, vector_size
-from onnxmark.schemes.projection import Projection, own_projection
+from onnxmark.schemes.projection.carriers import MEAN_IHW, vector_size
+from onnxmark.schemes.projection.closed_form import MAX_EMBEDDED_BITS
+from onnxmark.schemes.projection.metric import IdentityMetric, Metric
+from onnxmark.schemes.projection.projection import Projection, own_projection
+from onnxmark.schemes.projection.quadratic import minimise_nonnegative
 
 BITS: Final = 256
 
@@ -92,7 +92,7 @@ class Overwriting(Attack):
             seed=Secret(rng.bytes(32)),
             salt=rng.bytes(32),
             payload=np.zeros(n_bits, dtype=np.uint8),
-            carrier=Carrier(shape),
+            carriers=(Carrier(shape),),
             # Gaussian rows are independent even where a layer is so small that two rows of signs could coincide.
             parameters={"generator": "gaussian", "carrier": self.carrier},
         )
@@ -102,9 +102,9 @@ class Overwriting(Attack):
 def raised(values: Float32Array, projection: Projection, target: float, metric: Metric | None = None) -> Float32Array:
     """The weights after the smallest change that raises every bit's signed score to a target.
 
-    :func:`onnxmark.embedding.embed_message` promises a margin on the weights it returns and refuses what cannot be had
-    there. This target is fixed beforehand, as an attacker's is, and as published figures count: up to as many bits as
-    the carrier has entries reach any target, at the cost of weights that grow.
+    The owner's closed form (:mod:`onnxmark.schemes.projection.closed_form`) promises a margin on the weights it returns
+    and refuses what cannot be had there. This target is fixed beforehand, as an attacker's is, and as published figures
+    count: up to as many bits as the carrier has entries reach any target, at the cost of weights that grow.
 
     Args:
         values: Canonical weights of the carrier's shape.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnxmark.attacks import Recipe
     from onnxmark.audit import Audit, Finding
     from onnxmark.keys import AnyKey
-    from onnxmark.robustness import Trial
+    from onnxmark.robustness import OracleOf, Trial
     from onnxmark.verdict import Policy
     from onnxmark.weights import WeightTensor
 
@@ -34,6 +34,15 @@ def audit(
         Path | None, typer.Option("--message", help="Bits of a foreign key: .npy of 0 and 1, any shape.")
     ] = None,
     layer: Annotated[str | None, typer.Option("--layer", help="Read this layer only (weights or node name).")] = None,
+    run: Annotated[
+        bool, typer.Option("--run", help="Run the model for keys that ask it (ingrain, trigger), with ONNX Runtime.")
+    ] = False,
+    carriers: Annotated[
+        Path | None, typer.Option("--carriers", help="Inputs of a key that holds their digest only (.npy, .npz).")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", help="Execution provider to run on; by default the best there is.")
+    ] = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="The model before it was marked: restores its filters' norms.")
     ] = None,
@@ -69,7 +78,7 @@ def audit(
 ) -> None:
     """Look for the mark of one or more keys in a model.
 
-    The model is not executed unless --calibration asks for it. Exit code 0: a mark was found. 1: no match. 3:
+    The model is not executed unless --run or --calibration asks for it. Exit code 0: a mark was found. 1: no match. 3:
     inconclusive. 2: error.
 
     Examples:
@@ -81,6 +90,8 @@ def audit(
       onnxmark audit model.onnx --key key.npy --attacks full --calibration inputs.npz -o report.html
 
       onnxmark audit model.onnx --key key.npy --attacks quick,permute,ort-dynamic
+
+      onnxmark audit student.onnx --key ingrain.npy --run
 
       onnxmark audit model.onnx --key legacy_w.npy --message legacy_b.npy -o json=result.json
     """
@@ -99,9 +110,10 @@ def audit(
     loaded = _load(paths, message)
     simulation = _simulation(attacks, model, reference, calibration, labels, draws, seed, spread=spread)
     policy = Policy(alpha=alpha, registered=registered)
+    asked = _asked(carriers, provider) if run else None
     document: Document
     try:
-        result, trials = _audit(model, loaded, policy, layer, reference, simulation, quiet=no_progress)
+        result, trials = _audit(model, loaded, policy, layer, reference, asked, simulation, quiet=no_progress)
         sha256 = _sha256(model) if digest or Format.SARIF in (format_, *(asked for asked, _ in outputs)) else None
         document = audit_document(result, trials, simulation=_told(attacks, simulation), sha256=sha256)
         code = _exit_code(result)
@@ -219,6 +231,7 @@ def _audit(
     policy: Policy,
     layer: str | None,
     reference: Path | None,
+    oracle: OracleOf | None,
     simulation: _Simulation | None,
     *,
     quiet: bool,
@@ -233,19 +246,38 @@ def _audit(
         model = stack.enter_context(open_model(path))
         before = None if reference is None else stack.enter_context(open_model(reference))
         with progress("reading layers", quiet=quiet) as report:
-            result = audit_model(model, keys, policy, layer=layer, reference=before, schemes=scheme, progress=report)
+            result = audit_model(
+                model,
+                keys,
+                policy,
+                layer=layer,
+                reference=before,
+                oracle=None if oracle is None else oracle(path),
+                schemes=scheme,
+                progress=report,
+            )
         for index, finding in enumerate(result.findings):
             if simulation is not None and finding.verdict is Verdict.MATCH and finding.best is not None:
                 weights = seen_weights(model, finding, before)
                 with progress("simulating attacks", quiet=quiet) as report:
-                    trials[index] = _sweep(finding, weights, policy, simulation, report)
+                    trials[index] = _sweep(finding, weights, policy, oracle, simulation, report)
     return result, trials
+
+
+def _asked(carriers: Path | None, provider: str | None) -> OracleOf:
+    """How a model is run for keys that ask it."""
+    from onnxmark.audit import Oracle
+    from onnxmark.model.running.calibration import load_array
+
+    inputs = None if carriers is None else load_array(carriers)
+    return lambda path: Oracle.of_file(path, inputs=inputs, provider=provider)
 
 
 def _sweep(
     finding: Finding,
-    weights: WeightTensor,
+    weights: tuple[WeightTensor, ...],
     policy: Policy,
+    oracle: OracleOf | None,
     simulation: _Simulation,
     report: Callable[[int, int], None] | None,
 ) -> tuple[Trial, ...]:
@@ -257,7 +289,8 @@ def _sweep(
         from onnxmark.fidelity import FidelityMeter
 
         inputs = simulation.attacker.inputs()
-        meter = FidelityMeter(simulation.attacker, inputs, weights.name, spread=simulation.spread, seed=simulation.seed)
+        names = tuple(layer.name for layer in weights)
+        meter = FidelityMeter(simulation.attacker, inputs, names, spread=simulation.spread, seed=simulation.seed)
     return sweep(
         finding,
         weights,
@@ -265,6 +298,7 @@ def _sweep(
         policy,
         attacker=simulation.attacker,
         meter=meter,
+        oracle=oracle,
         seed=simulation.seed,
         n_draws=simulation.draws,
         schemes=scheme,

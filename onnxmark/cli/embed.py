@@ -22,18 +22,24 @@ def embed(
         ),
     ] = None,
     margin: Annotated[
-        float, typer.Option("--margin", help="Margin of every bit, in standard deviations of a random key's score.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            "--margin",
+            help="Margin of every symbol: for a projection standard deviations of a random key's score (default 2).",
+        ),
+    ] = None,
     layer: Annotated[
         str | None, typer.Option("--layer", help="Layer to mark; by default the one the key was made for.")
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
     report: Annotated[list[str] | None, typer.Option("--report", help=OUTPUT_HELP)] = None,
 ) -> None:
-    """Embed the message of a key into a model by the smallest change of its weights that gives every bit its margin.
+    """Embed the message of a key into a finished model, without training.
 
-    With --calibration the change is steered to where the layer's inputs do not see it, and its effect on the outputs is
-    measured through ONNX Runtime.
+    A projection key takes the smallest change of the weights that gives every bit its margin; with --calibration it is
+    steered to where the layer's inputs do not see it. A constant weight key makes chosen weights large and small. A
+    structural key prunes channels. Whatever the scheme, --calibration measures what became of the outputs. Keys that
+    ask the model (ingrain, trigger) are trained in, with the PyTorch adapter.
 
     Examples:
 
@@ -43,12 +49,15 @@ def embed(
     """
     outputs = parse_outputs(report or [])
     check_formats(Kind.MARKING, format_, outputs)
-    if not 0 < margin <= 100:
+    if margin is not None and not 0 < margin <= 100:
         raise typer.BadParameter(f"{margin:g} does not lie between 0 and 100", param_hint="--margin")
 
     from onnxmark.keys import load_key
     from onnxmark.marking import embed_file
+    from onnxmark.plugins import scheme
     from onnxmark.report.document import marking_document
 
-    marking = embed_file(model, load_key(key), output, margin=margin, calibration=calibration, layer=layer)
+    marking = embed_file(
+        model, load_key(key), output, margin=margin, calibration=calibration, layer=layer, schemes=scheme
+    )
     emit(marking_document(marking, str(output)), format_, outputs)

@@ -85,10 +85,10 @@ def _entry(path: Path, bits: int, list_only: bool) -> dict[str, Any]:
 
 
 def _layer(model: Model, site: WeightSite, bits: int, list_only: bool) -> dict[str, Any]:
-    from onnxmark.embedding import capacity
     from onnxmark.model.profile import profile
     from onnxmark.report.document import capacity_document, folding_document, profile_document, site_document
-    from onnxmark.schemes.carriers import default_kind
+    from onnxmark.schemes.projection.capacity import capacity
+    from onnxmark.schemes.projection.carriers import default_kind
 
     document = site_document(site)
     room = capacity(site.shape, bits, default_kind(site.shape)) if site.shape else None

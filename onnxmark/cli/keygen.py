@@ -1,10 +1,10 @@
-"""``onnxmark keygen``: a key for a layer of a model, or for a shape where there is no model yet."""
+"""``onnxmark keygen``: a key for a model, or for a shape where there is no model yet."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
@@ -13,9 +13,11 @@ from onnxmark.cli.output import OUTPUT_HELP, Format, check_formats, emit, parse_
 from onnxmark.report.formats import Kind
 
 if TYPE_CHECKING:
-    from onnxmark.keys import Carrier, Key
-    from onnxmark.schemes.projection import Generator
-    from onnxmark.weights import WeightTensor
+    from onnxmark.arrays import BitArray
+    from onnxmark.keys import Key
+    from onnxmark.schemes.scheme import Layer, Scheme, WeightScheme, WidthScheme
+
+DEFAULT_BITS: Final = 256
 
 
 class Generators(StrEnum):
@@ -29,27 +31,47 @@ class Generators(StrEnum):
 
 def keygen(
     output: Annotated[Path, typer.Option("-o", "--output", help="Key file to write (mode 0600).", show_default=False)],
+    scheme: Annotated[
+        str,
+        typer.Option(
+            "--scheme", help="projection, constant-weight, structural, ingrain, trigger, or one that is installed."
+        ),
+    ] = "projection",
     model: Annotated[Path | None, typer.Option("--model", help="The model before it is marked.")] = None,
     layer: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option("--layer", help="Layer of the model (weights or node name); by default the best suited."),
     ] = None,
     shape: Annotated[
         str | None, typer.Option("--shape", help="O,I,KH,KW of the layer where there is no model yet.")
     ] = None,
-    bits: Annotated[int, typer.Option("--bits", min=1, max=65536, help="Length of the message.")] = 256,
+    bits: Annotated[
+        int | None, typer.Option("--bits", min=1, max=65536, help=f"Length of the message; {DEFAULT_BITS} by default.")
+    ] = None,
     generator: Annotated[
-        Generators, typer.Option("--generator", help="How rows are drawn; gaussian, direct and diff are Uchida's.")
-    ] = Generators.RADEMACHER,
+        Generators | None,
+        typer.Option("--generator", help="Rows of a projection key: rademacher, or Uchida's gaussian, direct, diff."),
+    ] = None,
     carrier: Annotated[
         str | None,
         typer.Option(
             "--carrier", help="full, fold:<buckets>, mean-ihw or mean-hwi; by default full, folded where large."
         ),
     ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE for anything else the scheme knows; repeatable.")
+    ] = None,
     message: Annotated[
         Path | None, typer.Option("--message", help="Your own bits to carry (.npy of 0 and 1); zeros otherwise.")
     ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option("--inputs", help="Inputs as the model takes them (.npy, .npz): ingrain's pool, or the triggers."),
+    ] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option("--reference", help="Unmarked network (.onnx) that ingrain compares with.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="The classes of your own triggers (.npy).")] = None,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
     report: Annotated[list[str] | None, typer.Option("--report", help=OUTPUT_HELP)] = None,
 ) -> None:
@@ -64,35 +86,103 @@ def keygen(
       onnxmark keygen --model model.onnx --layer conv3.weight --bits 128 -o key.npy
 
       onnxmark keygen --shape 64,32,3,3 --carrier mean-ihw --generator gaussian -o uchida.npy
-    """
-    import numpy as np
 
-    from onnxmark.keymaking import make_key
-    from onnxmark.keys import save_key
+      onnxmark keygen --scheme constant-weight --model model.onnx --set rate=0.99 -o key.npy
+
+      onnxmark keygen --scheme structural --model model.onnx --set least=0.6 -o key.npy
+
+      onnxmark keygen --scheme ingrain --inputs pool.npy --reference a.onnx --reference b.onnx -o key.npy
+
+      onnxmark keygen --scheme trigger --inputs triggers.npy --set classes=10 -o key.npy
+    """
+    from onnxmark.keys import load_message, save_key
+    from onnxmark.plugins import scheme as scheme_of
+    from onnxmark.schemes.scheme import Reads
+    from onnxmark.settings import settings
 
     outputs = parse_outputs(report or [])
     check_formats(Kind.KEY, format_, outputs)
-    if (model is None) == (shape is None):
-        raise typer.BadParameter("give either --model or --shape", param_hint="--model / --shape")
-    payload = np.zeros(bits, dtype=np.uint8) if message is None else _payload(message)
-    record, weights = _from_shape(str(shape)) if model is None else _from_model(model, layer, payload.size)
-    key = make_key(record, payload, generator=generator.value, kind=carrier, premark=weights)
+    found = scheme_of(scheme)
+    given = [*_projection(found, generator, carrier), *(setting or [])]
+    options = settings(found.options, given, f"scheme {scheme!r}")
+    payload = None if message is None else load_message(message)
+    if found.reads is Reads.ANSWERS:
+        _refuse(scheme, model=model, layer=layer, shape=shape, bits=bits, message=message)
+        key = _asking(found, options, inputs, reference or [], labels)
+    else:
+        _refuse(scheme, inputs=inputs, reference=reference, labels=labels)
+        key = _reading(found, options, payload, bits, model, layer or [], shape)
     if carrier is not None and carrier.startswith("mean"):
         remark(
             "onnxmark: warning: the mean carrier is public knowledge: subtracting the mean over filters and "
             "fine-tuning erases it at no cost in accuracy; --carrier full does not have this weakness"
         )
-    emit(_document(save_key(key, output), output), format_, outputs)
+    emit(_document(found, save_key(key, output), output), format_, outputs)
 
 
-def _payload(path: Path) -> Any:
-    from onnxmark.keys import load_message
+def _projection(scheme: Scheme, generator: Generators | None, carrier: str | None) -> list[str]:
+    """The two options that have names of their own, as settings."""
+    named = {"generator": generator and generator.value, "carrier": carrier}
+    given = [f"{name}={value}" for name, value in named.items() if value is not None]
+    if given and scheme.name != "projection":
+        raise typer.BadParameter(f"scheme {scheme.name!r} has no rows and no carrier", param_hint="--generator")
+    return given
 
-    return load_message(path)
+
+def _refuse(scheme: str, **given: object) -> None:
+    for name, value in given.items():
+        if value:
+            raise typer.BadParameter(f"means nothing to scheme {scheme!r}", param_hint=f"--{name}")
 
 
-def _from_shape(text: str) -> tuple[Carrier, None]:
+def _reading(
+    scheme: Scheme,
+    options: Any,
+    payload: BitArray | None,
+    bits: int | None,
+    model: Path | None,
+    names: list[str],
+    shape: str | None,
+) -> Key:
+    """A key that reads layers."""
+    import numpy as np
+
+    from onnxmark.keymaking import weight_layers, width_layers
+    from onnxmark.schemes.scheme import Reads
+
+    if (model is None) == (shape is None):
+        raise typer.BadParameter("give either --model or --shape", param_hint="--model / --shape")
+    if payload is None and bits is not None:
+        payload = np.zeros(bits, dtype=np.uint8)
+    if scheme.reads is Reads.WIDTHS:
+        if model is None:
+            raise typer.BadParameter(f"scheme {scheme.name!r} is made for a model", param_hint="--model")
+        return cast("WidthScheme", scheme).make_key(width_layers(model, names), payload, options)
+    payload = np.zeros(DEFAULT_BITS, dtype=np.uint8) if payload is None else payload
+    layers = _from_shape(str(shape)) if model is None else weight_layers(model, names, payload.size)
+    return cast("WeightScheme", scheme).make_key(layers, payload, options)
+
+
+def _asking(scheme: Scheme, options: Any, inputs: Path | None, references: list[Path], labels: Path | None) -> Key:
+    """A key that asks the model."""
+    from onnxmark.keymaking import ingrain_key, trigger_key
+    from onnxmark.schemes.answers.ingrain import IngrainScheme
+    from onnxmark.schemes.answers.trigger import TriggerScheme
+
+    if inputs is None:
+        raise typer.BadParameter(f"scheme {scheme.name!r} needs inputs to ask", param_hint="--inputs")
+    if isinstance(scheme, IngrainScheme):
+        _refuse(scheme.name, labels=labels)
+        return ingrain_key(inputs, references, options)
+    if isinstance(scheme, TriggerScheme):
+        _refuse(scheme.name, reference=references)
+        return trigger_key(inputs, labels, options)
+    raise typer.BadParameter(f"keys of scheme {scheme.name!r} are made by its own package", param_hint="--scheme")
+
+
+def _from_shape(text: str) -> tuple[Layer, ...]:
     from onnxmark.keys import Carrier
+    from onnxmark.schemes.scheme import Layer
 
     parts = text.split(",")
     if not 2 <= len(parts) <= 8 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
@@ -100,25 +190,10 @@ def _from_shape(text: str) -> tuple[Carrier, None]:
     sizes = tuple(int(part) for part in parts)
     if min(sizes) < 1 or max(sizes) >= 2**31:
         raise typer.BadParameter(f"{text!r}: every size must be at least 1", param_hint="--shape")
-    return Carrier(sizes), None
+    return (Layer(Carrier(sizes)),)
 
 
-def _from_model(path: Path, layer: str | None, n_bits: int) -> tuple[Carrier, WeightTensor]:
-    from onnxmark.audit import named_sites
-    from onnxmark.keymaking import carrier_of, suggest_site
-    from onnxmark.model import open_model
-
-    with open_model(path) as model:
-        sites = model.sites()
-        site = suggest_site(sites, n_bits) if layer is None else named_sites(sites, layer)[0]
-        return carrier_of(site), model.read(site)
-
-
-def _document(key: Key, path: Path) -> dict[str, Any]:
-    from onnxmark.embedding import capacity
-    from onnxmark.report.document import capacity_document
-
-    generator, kind = cast("Generator", key.parameters["generator"]), str(key.parameters["carrier"])
+def _document(scheme: Scheme, key: Key, path: Path) -> dict[str, Any]:
     return {
         "schema": Kind.KEY.value,
         "tool": {"name": "onnxmark", "version": __version__},
@@ -126,14 +201,22 @@ def _document(key: Key, path: Path) -> dict[str, Any]:
         "commitment": key.commitment,
         "scheme": key.scheme,
         "n_bits": key.n_bits,
-        "generator": generator,
-        "carrier": {
-            "kind": kind,
-            "name": key.carrier.name,
-            "node": key.carrier.node,
-            "op": key.carrier.op,
-            "shape": list(key.carrier.shape),
-        },
+        "facts": [{"name": name, "value": value} for name, value in scheme.facts(key).items()],
+        "layers": [
+            {"name": one.name, "node": one.node, "op": one.op, "shape": list(one.shape)} for one in key.carriers
+        ],
         "premark_signature": key.premark is not None,
-        "capacity": capacity_document(capacity(key.carrier.shape, key.n_bits, kind, generator)),
+        "capacity": _capacity(key),
     }
+
+
+def _capacity(key: Key) -> dict[str, Any] | None:
+    """What the layer offers to a projection's message."""
+    if key.scheme != "projection":
+        return None
+    from onnxmark.report.document import capacity_document
+    from onnxmark.schemes.projection.capacity import capacity
+    from onnxmark.schemes.projection.projection import Generator
+
+    kind, generator = str(key.parameters["carrier"]), cast("Generator", key.parameters["generator"])
+    return capacity_document(capacity(key.carrier.shape, key.n_bits, kind, generator))

@@ -6,8 +6,11 @@ it with ``sha256sum``, and a time stamp on it dates the key.
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -26,10 +29,12 @@ MAGIC: Final = b"onnxmark-key"
 VERSION: Final = 1
 
 _PARAMETER: Final = "parameter_"
-_REQUIRED: Final = (
-    *("magic", "version", "scheme", "seed", "salt", "kdf", "kdf_n", "kdf_r", "kdf_p", "n_bits", "payload"),
-    *("carrier_name", "carrier_node", "carrier_op", "carrier_position", "carrier_shape"),
-)
+_ARRAY: Final = "array_"
+_REQUIRED: Final = ("magic", "version", "scheme", "seed", "salt", "kdf", "kdf_n", "kdf_r", "kdf_p", "n_bits", "payload")
+_ONE_CARRIER: Final = ("carrier_name", "carrier_node", "carrier_op", "carrier_position", "carrier_shape")
+_CARRIERS: Final = "carriers"
+"""In place of the fields above where a key was made for no layer or for several: a JSON list."""
+_MAX_CARRIERS: Final = 4096
 _PREMARK: Final = ("sha256", "input_gram", "input_rms", "output_sketch", "output_norm")
 
 
@@ -63,12 +68,9 @@ def encode_key(key: Key) -> bytes:
         "kdf_p": (np.asarray(SCRYPT_P), "<u4", ()),
         "n_bits": (np.asarray(key.n_bits), "<u4", ()),
         "payload": _array(np.packbits(key.payload, bitorder="little"), "u1"),
-        "carrier_name": _text(key.carrier.name),
-        "carrier_node": _text(key.carrier.node),
-        "carrier_op": _text(key.carrier.op),
-        "carrier_position": (np.asarray(key.carrier.position), "<i4", ()),
-        "carrier_shape": _array(key.carrier.shape, "<i8"),
+        **_encode_carriers(key.carriers),
         **{_PARAMETER + name: _parameter(key.parameters[name]) for name in sorted(key.parameters)},
+        **{_ARRAY + name: _plain(key.arrays[name]) for name in sorted(key.arrays)},
     }
     if key.premark is not None:
         fields["premark_sha256"] = _array(key.premark.sha256, "u1")
@@ -82,6 +84,23 @@ def encode_key(key: Key) -> bytes:
     file = BytesIO()
     np.lib.format.write_array(file, record, version=(1, 0), allow_pickle=False)
     return file.getvalue()
+
+
+def _encode_carriers(carriers: Sequence[Carrier]) -> dict[str, tuple[AnyArray, str, tuple[int, ...]]]:
+    if len(carriers) != 1:
+        return {_CARRIERS: _text(json.dumps([asdict(carrier) for carrier in carriers]))}
+    (carrier,) = carriers
+    return {
+        "carrier_name": _text(carrier.name),
+        "carrier_node": _text(carrier.node),
+        "carrier_op": _text(carrier.op),
+        "carrier_position": (np.asarray(carrier.position), "<i4", ()),
+        "carrier_shape": _array(carrier.shape, "<i8"),
+    }
+
+
+def _plain(array: AnyArray) -> tuple[AnyArray, str, tuple[int, ...]]:
+    return _array(array, array.dtype.newbyteorder("<").str)
 
 
 def save_key(key: Key, path: Path) -> Key:
@@ -157,7 +176,8 @@ def _foreign(array: AnyArray, where: str, path: Path, commitment: str, message: 
 
 def _decode(array: AnyArray, where: str, commitment: str) -> Key:
     names = array.dtype.names or ()
-    missing = [name for name in _REQUIRED if name not in names]
+    needed = (*_REQUIRED, *(() if _CARRIERS in names else _ONE_CARRIER))
+    missing = [name for name in needed if name not in names]
     if array.shape != () or missing:
         detail = f"fields missing: {', '.join(missing)}" if missing else f"shape {array.shape}"
         raise KeyFileError(f"{where} is not an onnxmark key ({detail})")
@@ -189,31 +209,64 @@ def _from_record(record: dict[str, Any], where: str, commitment: str) -> Key:
         seed=Secret(_bytes(record["seed"], "seed")),
         salt=_bytes(record["salt"], "salt"),
         payload=np.unpackbits(payload, count=n_bits, bitorder="little"),
-        carrier=_carrier(record),
+        carriers=_carriers(record),
         parameters={
             name.removeprefix(_PARAMETER): _parameter_value(value)
             for name, value in record.items()
             if name.startswith(_PARAMETER)
+        },
+        arrays={
+            name.removeprefix(_ARRAY): np.array(value) for name, value in record.items() if name.startswith(_ARRAY)
         },
         premark=_premark(record),
         commitment=commitment,
     )
 
 
-def _carrier(record: dict[str, Any]) -> Carrier:
+def _carriers(record: dict[str, Any]) -> tuple[Carrier, ...]:
+    if _CARRIERS in record:
+        return _listed_carriers(_string(record[_CARRIERS]))
     stored = np.asarray(record["carrier_shape"])
-    if stored.dtype.kind not in "iu" or not 2 <= stored.size <= 8:
+    if stored.dtype.kind not in "iu":
         raise ValueError(f"carrier shape of {stored.size} axes of type {stored.dtype}")
-    shape = tuple(int(size) for size in stored.reshape(-1))
-    if any(size < 1 for size in shape) or np.prod(shape, dtype=object) >= 2**40:
-        raise ValueError(f"carrier shape {shape}")
-    return Carrier(
-        shape=shape,
+    carrier = Carrier(
+        shape=_shape(stored.reshape(-1).tolist()),
         name=_string(record["carrier_name"]),
         node=_string(record["carrier_node"]),
         op=_string(record["carrier_op"]),
         position=_integer(record["carrier_position"]),
     )
+    return (carrier,)
+
+
+def _listed_carriers(text: str) -> tuple[Carrier, ...]:
+    try:
+        listed = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("carriers nested too deeply") from error
+    if not isinstance(listed, list) or len(listed) > _MAX_CARRIERS:
+        raise ValueError(f"carriers must be a list of at most {_MAX_CARRIERS:,}")
+    return tuple(_listed_carrier(entry) for entry in listed)
+
+
+def _listed_carrier(entry: Any) -> Carrier:
+    types = {"shape": list, "name": str, "node": str, "op": str, "position": int}
+    if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != types:
+        raise ValueError(f"a carrier has the fields {', '.join(types)}")
+    if not all(type(size) is int for size in entry["shape"]):
+        raise ValueError("carrier shape of something else than whole numbers")
+    if not -(2**31) <= entry["position"] < 2**31:
+        raise ValueError(f"carrier position {entry['position']}")
+    return Carrier(**{**entry, "shape": _shape(entry["shape"])})
+
+
+def _shape(sizes: Sequence[int]) -> tuple[int, ...]:
+    if not 2 <= len(sizes) <= 8:
+        raise ValueError(f"carrier shape of {len(sizes)} axes")
+    shape = tuple(int(size) for size in sizes)
+    if any(size < 1 for size in shape) or math.prod(shape) >= 2**40:
+        raise ValueError(f"carrier shape {shape}")
+    return shape
 
 
 def _premark(record: dict[str, Any]) -> PremarkSignature | None:

@@ -27,13 +27,14 @@ SCRYPT_P: Final = 1
 GAUSSIAN_SCALE: Final = 4096
 """Gaussian entries are integers in units of 1/4096: the 16-bit quantile table below, rounded."""
 
-Stream = Literal["row", "message", "fold", "permutation", "sketch"]
+Stream = Literal["row", "message", "fold", "permutation", "sketch", "digit"]
 _LABELS: Final[dict[Stream, bytes]] = {
     "row": b"row\0",
     "message": b"mesg",
     "fold": b"fold",
     "permutation": b"perm",
     "sketch": b"sket",
+    "digit": b"digt",
 }
 
 

@@ -55,23 +55,29 @@ class Key:
         seed: 32 secret bytes.
         salt: 32 random bytes, so that the commitment hides the rest.
         payload: The owner's bits before whitening, shape (T,), 0 or 1.
-        carrier: The layer the key was made for.
+        carriers: The layers the key was made for, in the order in which the scheme reads them; none where it asks the
+            model and reads no layer.
         parameters: What else the scheme needs to know, by name.
         premark: Statistics of the carrier before marking, where the model was at hand.
         commitment: SHA-256 of the key file, hexadecimal; empty until the key has been encoded.
+        arrays: Numbers that the scheme needs and that no seed gives (inputs to ask the model, say), by name; made
+            read-only.
     """
 
     scheme: str
     seed: Secret
     salt: bytes = field(repr=False)
     payload: BitArray = field(repr=False)
-    carrier: Carrier
+    carriers: tuple[Carrier, ...]
     parameters: Mapping[str, Parameter]
     premark: PremarkSignature | None = field(default=None, repr=False)
     commitment: str = ""
+    arrays: Mapping[str, AnyArray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         frozen(self.payload)
+        for array in self.arrays.values():
+            frozen(array)
         if len(self.seed) != SEED_BYTES:
             raise ValueError(f"a seed has {SEED_BYTES} bytes, not {len(self.seed)}")
 
@@ -81,16 +87,33 @@ class Key:
         return int(self.payload.size)
 
     @property
+    def carrier(self) -> Carrier:
+        """The layer of a key that was made for a single one.
+
+        Raises:
+            KeyFileError: It was made for none or for several.
+        """
+        if len(self.carriers) != 1:
+            raise KeyFileError(f"a {self.scheme} key made for one layer is expected, this one has {len(self.carriers)}")
+        return self.carriers[0]
+
+    @property
     def origin(self) -> str:
         """``seed``: drawn before it met any weights."""
         return "seed"
 
     @cached_property
     def master(self) -> Secret:
-        """The stretched secret all of the key's streams start from (a tenth of a second, once)."""
-        shape = "x".join(map(str, self.carrier.shape))
+        """The stretched secret all of the key's streams start from (a tenth of a second, once).
+
+        Everything that shapes a reading is bound into it: whoever tries other parameters, layers or arrays with the
+        same seed has to stretch it anew.
+        """
+        shapes = "+".join("x".join(map(str, carrier.shape)) for carrier in self.carriers)
         parameters = ",".join(f"{name}={self.parameters[name]}" for name in sorted(self.parameters))
-        return master_secret(self.seed, self.salt, f"{self.scheme}|{self.n_bits}|{shape}|{parameters}")
+        context = f"{self.scheme}|{self.n_bits}|{shapes}|{parameters}"
+        arrays = ",".join(f"{name}={_digest(self.arrays[name])}" for name in sorted(self.arrays))
+        return master_secret(self.seed, self.salt, f"{context}|{arrays}" if arrays else context)
 
     @cached_property
     def message(self) -> BitArray:
@@ -142,6 +165,11 @@ class ForeignKey:
 
 
 AnyKey = Key | ForeignKey
+
+
+def _digest(array: AnyArray) -> str:
+    kind = f"{array.dtype.str}|{array.shape}|".encode()
+    return hashlib.sha256(kind + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def draw_secret_parts() -> tuple[Secret, bytes]:

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from onnxmark.attacking import Attacking, Step
     from onnxmark.attacks.entropy_coding import Sizes
     from onnxmark.audit import Audit, Candidate, Finding
-    from onnxmark.embedding import Capacity
     from onnxmark.marking import Marking
     from onnxmark.model import Folding, WeightSite
     from onnxmark.model.profile import WeightProfile
     from onnxmark.model.running.runtime import Fidelity
     from onnxmark.robustness import Trial
     from onnxmark.schemes.evidence import Evidence
+    from onnxmark.schemes.projection.capacity import Capacity
 
 AUDIT_SCHEMA: Final = "onnxmark/audit/v1"
 MARKING_SCHEMA: Final = "onnxmark/marking/v1"
@@ -56,6 +56,17 @@ _ABSENCE: Final = (
     "No match does not show that the model is independent: distillation, permuted or pruned channels and other attacks "
     "destroy the reading of a mark in the weights."
 )
+_LIMITS: Final = {
+    "answers": (
+        "No match does not show that the model is independent: students that are small, or were taught by labels alone "
+        "or on other inputs, keep little of a mark in the answers."
+    ),
+    "widths": (
+        "No match does not show that the model is independent: whoever prunes more channels, or trains a network of "
+        "other widths, removes a mark in the widths. Widths are no secret either: a match speaks of the architecture."
+    ),
+}
+"""What the reading of other things than weights leaves open, by the kind of reading."""
 
 
 def audit_document(
@@ -142,7 +153,12 @@ def to_json(document: Document) -> str:
 
 def _coverage(audit: Audit) -> Document:
     """Layers found, audited, skipped because no key fits them, and failed."""
-    outcome = {candidate.site.name: candidate.problem for finding in audit.findings for candidate in finding.candidates}
+    outcome = {
+        site.name: candidate.problem
+        for finding in audit.findings
+        for candidate in finding.candidates
+        for site in candidate.sites
+    }
     outcome |= {site.name: site.problem for site in audit.model.unknown}
     failed = {name: problem for name, problem in outcome.items() if problem is not None}
     return {
@@ -169,8 +185,12 @@ def _finding(finding: Finding, trials: Sequence[Trial]) -> Document:
         "carrier": None if best is None else _carrier(best),
         "candidates": [_candidate(candidate) for candidate in finding.candidates],
         "robustness": [_trial(trial) for trial in trials],
-        "does_not_prove": [_CAVEATS[finding.standing], _ABSENCE],
+        "does_not_prove": [_CAVEATS[finding.standing], _absence(finding)],
     }
+
+
+def _absence(finding: Finding) -> str:
+    return _ABSENCE if finding.best is None else _LIMITS.get(finding.best.reading.kind, _ABSENCE)
 
 
 def _key(key: AnyKey) -> Document:
@@ -181,12 +201,14 @@ def _key(key: AnyKey) -> Document:
 def _reading(evidence: Evidence | None) -> Document:
     if evidence is None:
         names = ("n_bits", "n_errors", "n_erasures", "bit_error_rate", "inverted", "embedding_loss", "tests", "margins")
-        return dict.fromkeys(names)
+        return {**dict.fromkeys(names), "symbols": None, "notes": []}
     return {
         "n_bits": evidence.n_bits,
-        "n_errors": evidence.n_errors,
+        "n_errors": evidence.n_bit_errors,
         "n_erasures": evidence.n_erasures,
         "bit_error_rate": evidence.bit_error_rate,
+        "symbols": {"name": evidence.symbol, "count": evidence.n_symbols, "n_errors": evidence.n_errors},
+        "notes": list(evidence.notes),
         "inverted": evidence.inverted,
         "embedding_loss": evidence.embedding_loss,
         "tests": [{"name": test.name, "log10_p": finite(test.log10_p), "kind": test.kind} for test in evidence.tests],
@@ -199,7 +221,7 @@ def _margins(evidence: Evidence) -> Document:
     limit = max(float(np.max(np.abs(margins))), 1e-12)
     counts, edges = np.histogram(margins, bins=_HISTOGRAM_BINS, range=(-limit, limit))
     return {
-        "unit": "standard deviation of a score over random keys",
+        "unit": evidence.unit,
         "min": float(margins.min()),
         "mean": float(margins.mean()),
         "max": float(margins.max()),
@@ -233,19 +255,23 @@ def capacity_document(capacity: Capacity) -> Document:
 
 def marking_document(marking: Marking, output: str) -> Document:
     """What ``embed`` did, as data."""
-    embedding = marking.embedding
     return {
         "schema": MARKING_SCHEMA,
         "tool": {"name": "onnxmark", "version": __version__},
         "output": output,
-        "key": {"commitment": marking.commitment},
-        "carrier": {**site_document(marking.site), "kind": marking.kind},
+        "key": {"commitment": marking.key.commitment, "scheme": marking.key.scheme},
+        "carrier": {**_sites(marking.sites), "kind": marking.kind},
         "metric": marking.metric,
-        "margin": {"asked": marking.margin_asked, "solved": embedding.margin, "reached": marking.margin_reached},
-        "relative_change": embedding.relative_change,
-        "std_ratio": embedding.std_ratio,
+        "margin": {
+            "asked": marking.margin_asked,
+            "solved": marking.margin_solved,
+            "reached": marking.margin_reached,
+            "unit": marking.evidence.unit,
+        },
+        "relative_change": marking.relative_change,
+        "std_ratio": marking.std_ratio,
         "n_bits": marking.evidence.n_bits,
-        "n_errors": marking.evidence.n_errors,
+        "n_errors": marking.evidence.n_bit_errors,
         "log10_p_value": marking.evidence.log10_p,
         "fidelity": fidelity_document(marking.fidelity),
     }
@@ -253,12 +279,35 @@ def marking_document(marking: Marking, output: str) -> Document:
 
 def _carrier(candidate: Candidate) -> Document:
     return {
-        **site_document(candidate.site),
+        **_sites(candidate.sites),
         "kind": candidate.reading.kind,
         "reading": candidate.reading.label,
         "view": str(candidate.view),
         "why": candidate.why,
     }
+
+
+def _sites(sites: Sequence[WeightSite]) -> Document:
+    """What a key reads: its first layer in full and all of them by name; words alone where it asks the model."""
+    if not sites:
+        return {**_NO_SITE, "layers": []}
+    return {**site_document(sites[0]), "layers": [_layer(site) for site in sites]}
+
+
+_NO_SITE: Final[Document] = {
+    "name": "the model's answers",
+    "nodes": [],
+    "op": "",
+    "position": -1,
+    "shape": [],
+    "dtype": "",
+    "stored": "",
+    "problem": None,
+}
+
+
+def _layer(site: WeightSite) -> Document:
+    return {"name": site.name, "op": site.op, "shape": list(site.shape)}
 
 
 def site_document(site: WeightSite) -> Document:
@@ -278,7 +327,7 @@ def site_document(site: WeightSite) -> Document:
 def _candidate(candidate: Candidate) -> Document:
     evidence = candidate.evidence
     return {
-        "name": candidate.site.name,
+        "name": candidate.name,
         "reading": candidate.reading.label,
         "view": str(candidate.view),
         "why": candidate.why,

@@ -1,16 +1,15 @@
-"""What a scheme hands to the policy, and what a scheme is: it extracts, the policy decides."""
+"""What a scheme hands to the policy: what it read, and how probable such a reading is by chance."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Final
 
 import numpy as np
 
 from onnxmark.arrays import Float64Array, frozen
-from onnxmark.keys import AnyKey
-from onnxmark.schemes.projection import Reading
-from onnxmark.weights import WeightTensor
+
+SCORE_UNIT: Final = "standard deviations of a random key's score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,76 +27,99 @@ class Test:
     kind: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """A message read from one layer in one reading.
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A message behind a code, whose symbols are not its bits.
 
     Args:
-        margins: Signed margins in units of a random key's standard deviation, shape (T,): positive where right.
-        n_errors: Bits read wrong; an erasure (score exactly 0) counts as wrong.
-        n_erasures: Scores that are exactly 0.
-        embedding_loss: Mean binary cross-entropy of the sigmoid scores (Uchida et al. report this mean; training
-            minimises the sum).
-        inverted: The reading is more improbable as the complement of the message than as the message.
-        log10_p: Probability that rests on exact laws or bounds, of the better of the two signs, before correction.
+        n_bits: Length of the message.
+        n_errors: Bits decoded wrong; all of them where the code word was rejected.
+        rejected: The symbols are no code word.
+    """
+
+    n_bits: int
+    n_errors: int
+    rejected: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What a key reads in a model, symbol by symbol.
+
+    Args:
+        margins: How surely each symbol is read, shape (n_symbols,), in ``unit``: positive where right.
+        n_errors: Symbols read wrong; an erasure (nothing to read) counts as wrong.
+        n_erasures: Symbols of which nothing can be read (a score of exactly 0, a layer that is not there).
+        log10_p: Probability that rests on exact laws or bounds, before correction.
         tests: Every probability computed, for the report; the one behind ``log10_p`` first.
-        degenerate: Why the layer cannot bear evidence (zeros, a constant, not finite), or None.
+        inverted: The reading is more improbable as the complement of the message than as the message.
+        degenerate: Why the model cannot bear evidence (zeros, a constant, not finite), or None.
+        embedding_loss: Mean binary cross-entropy of the sigmoid scores (Uchida et al. report this mean; training
+            minimises the sum); None where scores are no logits.
+        symbol: What a symbol is, in one word or two.
+        unit: What margins are measured in.
+        message: The message behind the symbols, where a code stands between them; None where symbols are its bits.
+        notes: What a reader of the report should know of this reading, in sentences.
     """
 
     margins: Float64Array
     n_errors: int
     n_erasures: int
-    embedding_loss: float
-    inverted: bool
     log10_p: float
     tests: tuple[Test, ...]
+    inverted: bool = False
     degenerate: str | None = None
+    embedding_loss: float | None = None
+    symbol: str = "bit"
+    unit: str = SCORE_UNIT
+    message: Decoded | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         frozen(self.margins)
 
     @property
+    def n_symbols(self) -> int:
+        """Number of symbols."""
+        return int(self.margins.size)
+
+    @property
+    def symbol_error_rate(self) -> float:
+        """Wrong symbols over all."""
+        return self.n_errors / self.n_symbols
+
+    @property
     def n_bits(self) -> int:
         """Length T of the message."""
-        return int(self.margins.size)
+        return self.n_symbols if self.message is None else self.message.n_bits
+
+    @property
+    def n_bit_errors(self) -> int:
+        """Wrong bits of the message."""
+        return self.n_errors if self.message is None else self.message.n_errors
 
     @property
     def bit_error_rate(self) -> float:
         """Wrong bits over T."""
-        return self.n_errors / self.n_bits
+        return self.n_bit_errors / self.n_bits
 
 
-def no_evidence(n_bits: int, reason: str) -> Evidence:
-    """The evidence of a layer that cannot bear any: every bit an erasure."""
+def no_evidence(n_symbols: int, reason: str, *, symbol: str = "bit", message: Decoded | None = None) -> Evidence:
+    """The evidence of a model that cannot bear any: every symbol an erasure.
+
+    Args:
+        n_symbols: Number of symbols, at least 1.
+        reason: Why.
+        symbol: What a symbol is.
+        message: The message behind them, all wrong, where a code stands between them.
+    """
     return Evidence(
-        margins=np.zeros(n_bits),
-        n_errors=n_bits,
-        n_erasures=n_bits,
-        embedding_loss=float(np.log(2)),
-        inverted=False,
+        margins=np.zeros(n_symbols),
+        n_errors=n_symbols,
+        n_erasures=n_symbols,
         log10_p=0.0,
         tests=(),
         degenerate=reason,
+        symbol=symbol,
+        message=message,
     )
-
-
-class Scheme(Protocol):
-    """A watermarking scheme, found by its entry point in ``onnxmark.schemes``."""
-
-    name: ClassVar[str]
-    """Its name in keys, options and reports."""
-
-    signs_tested: ClassVar[int]
-    """How many hypotheses one extraction tests (2 where a complement counts as evidence, too)."""
-
-    def readings(self, key: AnyKey, shape: tuple[int, ...]) -> tuple[Reading, ...]:
-        """The ways in which ``key`` can be read from a layer of ``shape``; none where it does not fit.
-
-        Raises:
-            KeyFileError: The key's parameters make no sense.
-        """
-        ...
-
-    def extract(self, key: AnyKey, weights: WeightTensor, reading: Reading) -> Evidence:
-        """Read the message. A pure function of its arguments."""
-        ...

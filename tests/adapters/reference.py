@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.projection import own_projection
 from tests.adapters.subjects import tiny_net
 
 RATE = 0.1

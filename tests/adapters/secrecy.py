@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zipfile
 
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.projection import own_projection
 
 
 def traces(key):

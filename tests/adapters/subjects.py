@@ -31,7 +31,7 @@ def make_key(
         seed=Secret(digest),
         salt=digest,
         payload=np.zeros(n_bits, dtype=np.uint8),
-        carrier=Carrier(shape, name=name),
+        carriers=(Carrier(shape, name=name),),
         parameters={"generator": generator, "carrier": carrier},
     )
 

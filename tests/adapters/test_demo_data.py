@@ -37,7 +37,7 @@ def test_verdicts(model, key, verdict, errors):
     assert finding.verdict == verdict
     if errors is not None:
         assert finding.best.evidence.n_errors == errors
-        assert finding.best.site.shape == (64, 32, 3, 3)
+        assert finding.best.sites[0].shape == (64, 32, 3, 3)
 
 
 def test_the_key_remembers_its_layer():

@@ -13,7 +13,7 @@ import torch
 from onnxmark_torch import Watermark
 from torch import nn
 
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.projection import own_projection
 from tests.adapters.reference import LAYER, batch, error, parameters, sgd, stepped, subject, task_loss
 from tests.adapters.subjects import CARRIERS, make_key
 

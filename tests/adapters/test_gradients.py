@@ -10,7 +10,7 @@ from onnxmark_torch.carrier_tensors import CarrierTensors
 from onnxmark_torch.layers import HostLayer
 from torch import nn
 
-from onnxmark.schemes.projection import foreign_projection, foreign_readings, own_projection
+from onnxmark.schemes.projection.projection import foreign_projection, foreign_readings, own_projection
 from tests.adapters.subjects import CARRIERS, CONV_SHAPE, GENERATORS, foreign_key, make_key, tiny_net
 
 LAYERS = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnxmark_torch import export
 from onnxmark_torch.layers import host_layers
-from onnxmark_torch.networks import ConvNet, LeNet, WideBlock, WideResNet
+from onnxmark_torch.networks import VGG_16, ConvNet, LeNet, Vgg, WideBlock, WideResNet
 from torch import nn
 from torch.nn import functional
 
@@ -108,6 +108,38 @@ class TestLeNet:
             LeNet(size=15)
 
 
+class TestVgg:
+    def test_the_convolutions_are_those_of_vgg_16(self):
+        with torch.device("meta"):
+            model = Vgg()
+        layers = {layer.name: layer.shape for layer in host_layers(model)}
+        # Simonyan, Zisserman, table 1, column D: 13 convolutions; 14.7 million weights are what CIFAR's variant has.
+        assert [shape[0] for shape in layers.values()][:-1] == [width for stage in VGG_16 for width in stage]
+        assert len(layers) == 13 + 1
+        assert round(n_parameters(model) / 1e6, 1) == 14.7
+        assert layers[Vgg.host] == (128, 128, 3, 3)
+
+    @pytest.mark.parametrize(("stride", "size"), [(1, 4), (2, 8)])
+    def test_every_stage_halves_the_maps(self, stride, size):
+        model = Vgg(((4, 4), (6,)), 3, 7, stem_stride=stride).eval()
+        assert model(torch.zeros(2, 3, size, size)).shape == (2, 7)
+        with pytest.raises(RuntimeError, match="too small"):
+            model(torch.zeros(2, 3, size // 2 - 1, size // 2 - 1))
+
+    def test_a_stage_is_normalised_convolutions_and_a_pooling(self):
+        model, images = seeded(Vgg, ((4, 5),), 3, 2), torch.randn(2, 3, 6, 6)
+        maps = images
+        for conv, norm in zip(model.convs, model.norms, strict=True):
+            maps = functional.relu(normalised(functional.conv2d(maps, conv.weight, padding=1), norm))
+        pooled = functional.max_pool2d(maps, 2).mean((2, 3))
+        torch.testing.assert_close(model(images), model.fc(pooled), atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("sizes", [(((0,),),), (((4,),), 0), (((4,),), 1, 0), (((4,),), 1, 1, 0)])
+    def test_nothing_is_smaller_than_one(self, sizes):
+        with pytest.raises(ValueError, match="at least 1, not"):
+            Vgg(*sizes)
+
+
 class TestConvNet:
     @pytest.mark.parametrize("width", [0, 7])
     def test_a_width_that_cannot_be_halved(self, width):
@@ -121,6 +153,7 @@ MODELS = {
     "LeNet": (LeNet, (), 1, 28),
     "LeNet, colour": (LeNet, (3, 10, 32), 3, 32),
     "ConvNet": (ConvNet, (3, 10, 16), 3, 32),
+    "VGG-like": (Vgg, (((8, 8), (16, 16)), 1, 10, 2), 1, 28),
 }
 
 

@@ -26,8 +26,8 @@ from onnxmark_torch.training import evaluate, train
 from torch import nn
 
 from onnxmark.errors import KeyFileError
-from onnxmark.schemes.extraction import read_message
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.extraction import read_message
+from onnxmark.schemes.projection.projection import own_projection
 from onnxmark.weights import Origin, WeightTensor
 from tests.adapters.test_training_loop import assert_same, differ, weights
 

@@ -11,8 +11,8 @@ import torch
 from onnxmark_torch import TargetError, Watermark
 from torch import nn
 
-from onnxmark.schemes.extraction import read_message
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.extraction import read_message
+from onnxmark.schemes.projection.projection import own_projection
 from onnxmark.weights import Origin, WeightTensor
 from tests.adapters.subjects import CARRIERS, CONV_SHAPE, foreign_key, make_key, tiny_net
 

@@ -22,7 +22,7 @@ from onnxmark_torch.training import Hooks, evaluate, logits_of, train
 from scipy.special import log_softmax, softmax
 from torch import nn
 
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.projection import own_projection
 from tests.adapters.subjects import make_key, tiny_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,7 +9,7 @@ import torch
 from onnxmark_torch import TargetError, Watermark, export
 from torch import nn
 
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.projection import own_projection
 from tests.adapters.subjects import CARRIERS, make_key, tiny_net
 
 SHAPE = (16, 8, 3, 3)

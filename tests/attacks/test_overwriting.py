@@ -8,10 +8,10 @@ from scipy import linalg, optimize
 
 from onnxmark.attacks import Means, Overwriting, apply_attack
 from onnxmark.attacks.overwriting import raised
-from onnxmark.embedding import ActivationMetric
 from onnxmark.keys import Carrier, Key, Secret
-from onnxmark.schemes.extraction import read_message
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.extraction import read_message
+from onnxmark.schemes.projection.metric import ActivationMetric
+from onnxmark.schemes.projection.projection import own_projection
 
 from .subjects import LAYERS, generator, layer, means
 
@@ -22,7 +22,8 @@ HOST = generator(8).normal(0, 0.05, (64, 32, 3, 3)).astype(np.float32)
 def projection_of(kind, shape, n_bits, seed=b"s", rows="rademacher"):
     parameters = {"generator": rows, "carrier": kind}
     payload = np.zeros(n_bits, np.uint8)
-    return own_projection(Key("projection", Secret(seed * 32), bytes(32), payload, Carrier(shape), parameters), shape)
+    key = Key("projection", Secret(seed * 32), bytes(32), payload, (Carrier(shape),), parameters)
+    return own_projection(key, shape)
 
 
 def signed_scores(projection, values):
@@ -113,7 +114,7 @@ def test_the_thief_can_read_what_was_written(kind):
     rng = generator(5)
     parameters = {"generator": "gaussian", "carrier": kind}
     payload = np.zeros(32, np.uint8)
-    key = Key("projection", Secret(rng.bytes(32)), rng.bytes(32), payload, Carrier(HOST.shape), parameters)
+    key = Key("projection", Secret(rng.bytes(32)), rng.bytes(32), payload, (Carrier(HOST.shape),), parameters)
     projection = own_projection(key, HOST.shape)
     assert signed_scores(projection, overwritten).min() == pytest.approx(2 * projection.unit(HOST), rel=1e-3)
     assert read(projection, HOST).n_errors > 0

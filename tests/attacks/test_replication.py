@@ -22,7 +22,7 @@ from onnxmark.attacks import (
     apply_attack,
 )
 from onnxmark.keys import load_key
-from onnxmark.schemes.extraction import ProjectionScheme
+from onnxmark.schemes.projection.scheme import ProjectionScheme
 
 from .subjects import layer, means
 
@@ -45,8 +45,8 @@ def read():
     scheme = ProjectionScheme()
 
     def evidence(weights):
-        reading = next(some for some in scheme.readings(key, weights.shape) if some.kind == "mean-hwi")
-        return scheme.extract(key, weights, reading)
+        reading = next(some for some in scheme.readings(key, (weights.shape,)) if some.kind == "mean-hwi")
+        return scheme.extract(key, (weights,), reading)
 
     return evidence
 

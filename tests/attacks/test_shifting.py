@@ -8,7 +8,7 @@ from scipy import stats
 
 from onnxmark.attacks import ConstantShift, MeanScramble, WeightShifting, apply_attack
 from onnxmark.keys import Carrier, Key, Secret
-from onnxmark.schemes.projection import own_projection
+from onnxmark.schemes.projection.projection import own_projection
 
 from .subjects import LAYERS, generator, layer, means
 
@@ -23,7 +23,7 @@ def attacked(attack, values, seed=0):
 def scores(kind, values):
     """Scores of a key of 20 bits, shape (20,)."""
     parameters = {"generator": "rademacher", "carrier": kind}
-    key = Key("projection", Secret(bytes(32)), bytes(32), np.zeros(20, np.uint8), Carrier(values.shape), parameters)
+    key = Key("projection", Secret(bytes(32)), bytes(32), np.zeros(20, np.uint8), (Carrier(values.shape),), parameters)
     return own_projection(key, values.shape).scores(values.astype(np.float32))
 
 

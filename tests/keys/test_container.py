@@ -36,7 +36,7 @@ def make_key(n_bits=64, premark=True, **parameters):
         seed=seed,
         salt=bytes(range(32, 64)),
         payload=rng.integers(0, 2, n_bits).astype(np.uint8),
-        carrier=Carrier(shape, "conv1.weight", "node_Conv_1", "Conv", 2),
+        carriers=(Carrier(shape, "conv1.weight", "node_Conv_1", "Conv", 2),),
         parameters={"generator": "rademacher", "carrier": "full", **parameters},
         premark=premark_signature(rng.standard_normal(shape).astype(np.float32), seed) if premark else None,
     )
@@ -46,7 +46,7 @@ def test_round_trip(tmp_path):
     saved = save_key(make_key(), tmp_path / "key.npy")
     loaded = load_key(tmp_path / "key.npy")
     assert isinstance(loaded, Key)
-    for name in ("scheme", "seed", "salt", "carrier", "parameters", "commitment"):
+    for name in ("scheme", "seed", "salt", "carriers", "parameters", "commitment"):
         assert getattr(loaded, name) == getattr(saved, name)
     assert np.array_equal(loaded.payload, saved.payload)
     for name in ("sha256", "input_gram", "input_rms", "output_sketch", "output_norm"):
@@ -85,7 +85,7 @@ def test_message_is_payload_whitened_by_the_keystream():
     key = make_key()
     other = Key(
         **{
-            **{f: getattr(key, f) for f in ("scheme", "seed", "salt", "carrier", "parameters")},
+            **{f: getattr(key, f) for f in ("scheme", "seed", "salt", "carriers", "parameters")},
             "payload": 1 - key.payload,
         }
     )

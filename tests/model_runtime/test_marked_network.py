@@ -5,13 +5,14 @@ import pytest
 from onnx import helper
 from sklearn.datasets import load_digits
 
-from onnxmark.embedding import ActivationMetric, embed_message
 from onnxmark.model.running.calibration import Calibration
 from onnxmark.model.running.runtime import fidelity
 from onnxmark.model.running.taps import input_second_moment
+from onnxmark.schemes.projection.closed_form import embed_message
+from onnxmark.schemes.projection.metric import ActivationMetric
 from onnxmark.weights import Origin, WeightTensor
-from tests.embedding.hosts import projection
 from tests.model_runtime.graphs import model, normal, save
+from tests.schemes.projection.hosts import projection
 
 SHAPE = (32, 32, 3, 3)
 

@@ -234,5 +234,5 @@ class TestHostileNames:
 
     def test_they_are_shown_as_they_are(self):
         document = audit()
-        document["findings"][0]["carrier"]["name"] = '<b onclick="x">\'&amp;\x1b[31m\u202e'
+        document["findings"][0]["carrier"]["layers"][0]["name"] = '<b onclick="x">\'&amp;\x1b[31m\u202e'
         assert '<b onclick="x">\'&amp;\\x1b[31m\\x202e' in shown(to_html(page_of(document)))

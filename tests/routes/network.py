@@ -48,7 +48,7 @@ def make_key(label: str = "routes") -> Key:
         seed=Secret(digest),
         salt=digest,
         payload=np.unpackbits(np.frombuffer(digest, np.uint8))[:N_BITS],
-        carrier=Carrier((WIDTH, WIDTH, 3, 3), name=CARRIER),
+        carriers=(Carrier((WIDTH, WIDTH, 3, 3), name=CARRIER),),
         parameters={"generator": "rademacher", "carrier": "full"},
     )
 

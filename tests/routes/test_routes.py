@@ -25,7 +25,7 @@ def test_the_mark_is_found(bench: Bench, name: str, tmp_path: Path) -> None:
     ours, other = audit_file(path, [bench.key, make_key("another owner")]).findings
     assert ours.best is not None
     assert ours.best.evidence is not None
-    assert re.search(route.stored, ours.best.site.stored), ours.best.site.stored
+    assert re.search(route.stored, ours.best.sites[0].stored), ours.best.sites[0].stored
     assert ours.best.evidence.bit_error_rate == 0
     assert ours.verdict == "match"
     assert other.verdict == route.stranger

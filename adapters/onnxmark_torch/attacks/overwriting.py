@@ -16,7 +16,7 @@ from torch import nn
 from onnxmark.attacks.overwriting import BITS
 from onnxmark.errors import AttackError, KeyFileError
 from onnxmark.keys import Carrier, Key, Secret
-from onnxmark.schemes.carriers import MEAN_IHW, vector_size
+from onnxmark.schemes.projection.carriers import MEAN_IHW, vector_size
 from onnxmark_torch.attacks.attack import TrainingAttack, TrainingMeans, described
 from onnxmark_torch.attacks.copies import copied
 from onnxmark_torch.layers import HostLayer, host_layers, plain_name
@@ -89,7 +89,7 @@ class TrainedOverwriting(TrainingAttack):
             seed=Secret(rng.bytes(32)),
             salt=rng.bytes(32),
             payload=np.zeros(self.n_bits, dtype=np.uint8),
-            carrier=Carrier(layer.shape),
+            carriers=(Carrier(layer.shape),),
             parameters={"generator": "gaussian", "carrier": self.carrier},
         )
 

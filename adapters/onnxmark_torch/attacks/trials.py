@@ -162,10 +162,10 @@ def _evidence(findings: Sequence[Finding]) -> list[Evidence]:
 
 
 def _carrier(path: Path, found: Finding) -> WeightTensor | None:
-    if found.best is None or found.best.problem is not None:
+    if found.best is None or found.best.problem is not None or len(found.best.sites) != 1:
         return None
     with open_model(path) as model:
-        return model.read(found.best.site)
+        return model.read(found.best.sites[0])
 
 
 def _interval(rates: Sequence[float]) -> tuple[float, float] | None:

@@ -125,11 +125,20 @@ def load_calibration(path: Path | str, labels: Path | str | None = None) -> Cali
     """
     arrays = _arrays(Path(path))
     if labels is not None:
-        alone = _arrays(Path(labels))
-        if len(alone) != 1:
-            raise CalibrationError(f"labels {str(labels)!r}: expected one array, found {', '.join(map(repr, alone))}")
-        arrays[LABELS] = next(iter(alone.values()))
+        arrays[LABELS] = load_array(labels)
     return Calibration(arrays, str(path))
+
+
+def load_array(path: Path | str) -> AnyArray:
+    """The one array of a file, ``.npy`` or an ``.npz`` that holds no other.
+
+    Raises:
+        CalibrationError: As for :func:`load_calibration`, or there are several.
+    """
+    alone = _arrays(Path(path))
+    if len(alone) != 1:
+        raise CalibrationError(f"{str(path)!r}: expected one array, found {', '.join(map(repr, alone))}")
+    return next(iter(alone.values()))
 
 
 def _arrays(path: Path) -> dict[str, AnyArray]:

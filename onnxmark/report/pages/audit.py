@@ -27,9 +27,9 @@ from onnxmark.report.pages.phrases import (
     PATH,
     SENTENCE,
     badge_of,
+    carriers_of,
     colophon,
     counted,
-    layer_of,
     name_of,
     probability,
     tone_of,
@@ -113,6 +113,8 @@ def _sections(document: Document) -> tuple[Section, ...]:
 
 def _finding(finding: Document, document: Document) -> Section:
     parts: tuple[Section, ...] = (Section("What this does not prove", (Notes(tuple(finding["does_not_prove"])),)),)
+    if finding["notes"]:
+        parts = (Section("About this reading", (Notes(tuple(finding["notes"])),)), *parts)
     if finding["margins"] is not None and finding["tests"]:
         parts += (Section("Margins", _margins(finding)),)
     if finding["robustness"]:
@@ -148,18 +150,26 @@ def _carrier(finding: Document) -> tuple[Fact, ...]:
     view = "" if carrier["view"] == "as stored" else f", {carrier['view']}"
     tried = counted(len(finding["candidates"]), "candidate reading")
     return (
-        Fact("carrier", name_of(carrier["name"]), layer_of(carrier), literal=True),
+        *carriers_of(carrier),
         Fact("read as", f"{carrier['reading']}{view}", f"{shortened(carrier['why'], PATH)}; {tried} tried"),
-        Fact("stored as", shortened(carrier["stored"], SENTENCE)),
+        *((Fact("stored as", shortened(carrier["stored"], SENTENCE)),) if carrier["stored"] else ()),
     )
 
 
 def _reading(finding: Document) -> tuple[Fact, ...]:
+    symbols, loss = _symbols(finding), finding["embedding_loss"]
     erased = f", {finding['n_erasures']} of them erased" if finding["n_erasures"] else ""
-    bits = f"{counted(finding['n_bits'], 'bit')}, {finding['n_errors']} wrong{erased}"
+    read = f"{counted(symbols['count'], symbols['name'])}, {symbols['n_errors']} wrong{erased}"
+    bits = f"{counted(finding['n_bits'], 'bit')}, {finding['n_errors']} wrong"
+    rate = f"BER {finding['bit_error_rate']:.3f}"
+    coded = (symbols["count"], symbols["n_errors"]) != (finding["n_bits"], finding["n_errors"])
     return (
-        Fact("bits", f"{bits}: BER {finding['bit_error_rate']:.3f}"),
-        Fact("embedding loss", f"{finding['embedding_loss']:.4g}", "mean over bits"),
+        *(
+            (Fact(f"{symbols['name']}s", read), Fact("message", f"{bits}: {rate}"))
+            if coded
+            else (Fact(f"{symbols['name']}s", f"{read}: {rate}"),)
+        ),
+        *((Fact("embedding loss", f"{loss:.4g}", "mean over bits"),) if loss is not None else ()),
         *(
             Fact(test["name"], f"p {_RELATION[test['kind']]} {probability(test['log10_p'])}", test["kind"])
             for test in finding["tests"]
@@ -167,8 +177,18 @@ def _reading(finding: Document) -> tuple[Fact, ...]:
     )
 
 
+def _symbols(finding: Document) -> Document:
+    """What the message was read from: its bits, where nothing else is said."""
+    known = finding["symbols"] or {"name": "bit", "count": finding["n_bits"], "n_errors": finding["n_errors"]}
+    return {**known, "name": shortened(known["name"], _SYMBOL)}
+
+
+_SYMBOL: Final = 30
+
+
 def _margins(finding: Document) -> tuple[Part, ...]:
-    margins = finding["margins"]
+    margins, symbols = finding["margins"], _symbols(finding)
+    symbol = symbols["name"]
     counts, edges = margins["histogram"]["counts"], margins["histogram"]["edges"]
     if len(edges) != len(counts) + 1:
         raise ReportError(
@@ -176,18 +196,18 @@ def _margins(finding: Document) -> tuple[Part, ...]:
         )
     spread = f"smallest {margins['min']:.2f}, mean {margins['mean']:.2f}, largest {margins['max']:.2f}"
     histogram = Histogram(
-        "How surely the bits are read",
+        f"How surely the {symbol}s are read",
         tuple(edges),
         tuple(counts),
-        "margin (standard deviations of a random key's score)",
+        f"margin ({shortened(margins['unit'], PATH)})",
         "wrong",
         "right",
-        f"{spread} standard deviations of a random key's score",
+        f"{spread} {shortened(margins['unit'], PATH)}",
     )
     if not margins.get("values"):
         return (histogram,)
-    wrong = f"{finding['n_errors']} of {counted(finding['n_bits'], 'bit')} wrong"
-    return histogram, BitMap("The bits in order", tuple(margins["values"]), wrong)
+    wrong = f"{symbols['n_errors']} of {counted(symbols['count'], symbol)} wrong"
+    return histogram, BitMap(f"The {symbol}s in order", tuple(margins["values"]), wrong)
 
 
 _CANDIDATES: Final = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from onnxmark.report.page import Fact, Facts, Headline, Notes, Page, Section
-from onnxmark.report.pages.phrases import PATH, colophon, layer_of, name_of, room, shape_of
+from onnxmark.report.pages.phrases import PATH, SENTENCE, colophon, layer_of, name_of, room, shape_of
 from onnxmark.report.text import shortened
 
 Document = dict[str, Any]
@@ -28,21 +28,28 @@ def key_page(document: Document) -> Page:
 
 
 def _facts(document: Document) -> Facts:
-    carrier, suits = document["carrier"], room(document["capacity"])
-    named = bool(carrier["name"])
-    layer = layer_of(carrier) if carrier["op"] else f"shape {shape_of(carrier['shape'])}"
+    kept = "kept in the key" if document["premark_signature"] else "none (made without the model)"
+    capacity = document["capacity"]
     return Facts(
         (
             Fact("commitment", f"sha256 {document['commitment']}", literal=True),
-            Fact("layer", name_of(carrier["name"]) if named else "any layer of the shape", layer, literal=named),
-            Fact(
-                "reads",
-                f"{document['n_bits']} bits from carrier {carrier['kind']}, {document['generator']} rows",
-            ),
-            Fact("capacity", suits.text, tone=suits.tone),
-            Fact(
-                "pre-mark record",
-                "kept in the key" if document["premark_signature"] else "none (made without the model)",
-            ),
+            *(_layer(layer) for layer in document["layers"][:_SHOWN]),
+            *((Fact("layers", f"{len(document['layers'])} in all"),) if len(document["layers"]) > _SHOWN else ()),
+            *(Fact(fact["name"], shortened(fact["value"], SENTENCE)) for fact in document["facts"]),
+            *((Fact("pre-mark record", kept), _room(capacity)) if capacity is not None else ()),
         )
     )
+
+
+_SHOWN: Final = 8
+
+
+def _layer(layer: Document) -> Fact:
+    named = bool(layer["name"])
+    words = layer_of(layer) if layer["op"] else f"shape {shape_of(layer['shape'])}"
+    return Fact("layer", name_of(layer["name"]) if named else "any layer of the shape", words, literal=named)
+
+
+def _room(capacity: Document) -> Fact:
+    suits = room(capacity)
+    return Fact("capacity", suits.text, tone=suits.tone)

@@ -7,11 +7,11 @@ from typing import Any
 from onnxmark.report.page import Fact, Facts, Headline, Page, Section, Tone
 from onnxmark.report.pages.phrases import (
     PATH,
+    carriers_of,
     colophon,
     counted,
     fidelity_sentences,
     layer_of,
-    name_of,
     probability,
 )
 from onnxmark.report.text import shortened
@@ -39,17 +39,26 @@ def marking_page(document: Document) -> Page:
 
 
 def _mark(document: Document) -> Facts:
-    carrier, margin = document["carrier"], document["margin"]
-    reached = f"{margin['reached']:.2f} standard deviations in the written file"
+    carrier = document["carrier"]
     return Facts(
         (
-            Fact("key", f"sha256 {document['key']['commitment']}", literal=True),
-            Fact("carrier", name_of(carrier["name"]), f"{layer_of(carrier)}, {carrier['kind']}", literal=True),
+            Fact("key", f"sha256 {document['key']['commitment']}", document["key"]["scheme"], literal=True),
+            *carriers_of(carrier, f", {carrier['kind']}"),
             Fact("metric", document["metric"]),
-            Fact("margin", reached, f"{margin['asked']:g} asked"),
-            Fact("change", f"{document['relative_change']:.2%} of the layer's norm"),
+            *_degree(document),
         )
     )
+
+
+def _degree(document: Document) -> tuple[Fact, ...]:
+    """How firmly the mark sits and what it changed, where that is a matter of degree."""
+    margin, change, facts = document["margin"], document["relative_change"], []
+    if margin["reached"] is not None:
+        reached = f"{margin['reached']:.2f} {margin['unit']} in the written file"
+        facts.append(Fact("margin", reached, f"{margin['asked']:g} asked"))
+    if change is not None:
+        facts.append(Fact("change", f"{change:.2%} of the layers' norm"))
+    return tuple(facts)
 
 
 def _outputs(fidelity: Document | None) -> Facts:

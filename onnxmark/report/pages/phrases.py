@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from onnxmark.report.page import Cell, Tone
+from onnxmark.report.page import Cell, Fact, Tone
 from onnxmark.report.text import power_of_ten, shortened
 
 Document = dict[str, Any]
@@ -42,6 +42,21 @@ def badge_of(verdict: str) -> Cell:
 def shape_of(sizes: Sequence[int]) -> str:
     """``64×32×3×3``."""
     return "×".join(map(str, sizes))
+
+
+def carriers_of(carrier: Document, words: str = "") -> tuple[Fact, ...]:
+    """One line for each layer that a key reads, up to eight; one for the model where it asks."""
+    layers = carrier["layers"]
+    if not layers:
+        return (Fact("carrier", carrier["name"], carrier["kind"]),)
+    shown = tuple(
+        Fact("carrier", name_of(layer["name"]), f"{layer_of(layer)}{words}", literal=True) for layer in layers[:_SHOWN]
+    )
+    more = len(layers) - _SHOWN
+    return (*shown, *((Fact("carrier", f"and {more} more layers"),) if more > 0 else ()))
+
+
+_SHOWN: Final = 8
 
 
 def layer_of(carrier: Document) -> str:

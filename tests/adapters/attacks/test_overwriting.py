@@ -21,7 +21,7 @@ def thiefs_keys(seed, count, n_bits, shape=(16, 16, 3, 3), carrier="mean-ihw"):
     parameters = {"generator": "gaussian", "carrier": carrier}
     for _ in range(count):
         seed_, salt = rng.bytes(32), rng.bytes(32)
-        yield Key("projection", Secret(seed_), salt, np.zeros(n_bits, np.uint8), Carrier(shape), parameters)
+        yield Key("projection", Secret(seed_), salt, np.zeros(n_bits, np.uint8), (Carrier(shape),), parameters)
 
 
 def test_the_thiefs_mark_is_in_the_model_afterwards():

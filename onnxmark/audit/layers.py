@@ -1,0 +1,134 @@
+"""Keys that read weights: every layer that fits is read, whatever its name says.
+
+Exporters rename, fold and duplicate layers, so a name is a hint of where to look first and never a condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from onnxmark.arrays import Float32Array
+from onnxmark.audit.findings import Candidate
+from onnxmark.audit.matching import assignments
+from onnxmark.errors import CarrierError, ModelError
+from onnxmark.keys import AnyKey, Key
+from onnxmark.model import Model, WeightSite
+from onnxmark.schemes.scheme import WeightScheme
+from onnxmark.views import look, views_of
+from onnxmark.weights import WeightTensor
+
+Progress = Callable[[int, int], None]
+"""Called with (layers read, layers to read)."""
+
+_REASONS = ("same name and shape", "same node and shape", "same position and shape", "same shape")
+
+
+def named_sites(sites: Sequence[WeightSite], layer: str) -> tuple[WeightSite, ...]:
+    """The sites whose weights or node have this name.
+
+    Raises:
+        CarrierError: There is none; the message names the nearest.
+    """
+    found = tuple(site for site in sites if layer == site.name or layer in site.nodes)
+    if found:
+        return found
+    import difflib
+
+    names = [name for site in sites for name in (site.name, *site.nodes)]
+    near = difflib.get_close_matches(layer, names, n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise CarrierError(f"no layer {layer!r} in the model{hint} ('onnxmark inspect' lists them)")
+
+
+def plan(
+    model: Model, key: AnyKey, sites: Sequence[WeightSite], scheme: WeightScheme, norms: Float32Array | None
+) -> list[Candidate]:
+    """Every fitting layer or layers, view and reading, in the order in which the key would expect its carrier."""
+    return [
+        Candidate(layers, view, reading, why)
+        for layers, why in _choices(key, [site for site in sites if site.shape])
+        for reading in scheme.readings(key, tuple(site.shape for site in layers))
+        for view in views_of(model, layers, norms)
+    ]
+
+
+def _choices(key: AnyKey, sites: Sequence[WeightSite]) -> Iterator[tuple[tuple[WeightSite, ...], str]]:
+    if isinstance(key, Key) and len(key.carriers) > 1:
+        yield from assignments(key.carriers, sites)
+        return
+    reasons = [(site, _why(key, site)) for site in sites]
+    for site, why in sorted(reasons, key=lambda pair: _REASONS.index(pair[1])):
+        yield (site,), why
+
+
+def _why(key: AnyKey, site: WeightSite) -> str:
+    if isinstance(key, Key):
+        if key.carrier.name and key.carrier.name == site.name:
+            return _REASONS[0]
+        if key.carrier.node and key.carrier.node in site.nodes:
+            return _REASONS[1]
+        if key.carrier.position == site.position:
+            return _REASONS[2]
+    return _REASONS[3]
+
+
+def read_all(
+    model: Model,
+    keys: Sequence[AnyKey],
+    plans: Sequence[Sequence[Candidate]],
+    norms: Sequence[Float32Array | None],
+    schemes: Sequence[WeightScheme],
+    progress: Progress | None,
+) -> list[tuple[Candidate, ...]]:
+    """Fill in the evidence, layer by layer, so that only one candidate's weights are in memory.
+
+    Args:
+        model: The model.
+        keys: The keys.
+        plans: For each key its candidates.
+        norms: For each key its layer's filter norms before marking, or None.
+        schemes: For each key its scheme.
+        progress: Told how far the reading is.
+    """
+    jobs: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for number, candidates in enumerate(plans):
+        for index, candidate in enumerate(candidates):
+            jobs.setdefault(tuple(site.name for site in candidate.sites), []).append((number, index))
+    done = [list(candidates) for candidates in plans]
+    for count, places in enumerate(jobs.values()):
+        if progress is not None:
+            progress(count, len(jobs))
+        first = plans[places[0][0]][places[0][1]]
+        weights = _weights(model, first.sites)
+        for number, index in places:
+            candidate = plans[number][index]
+            done[number][index] = _read(model, keys[number], candidate, weights, norms[number], schemes[number])
+    if progress is not None:
+        progress(len(jobs), len(jobs))
+    return [tuple(candidates) for candidates in done]
+
+
+def _weights(model: Model, sites: Sequence[WeightSite]) -> tuple[WeightTensor, ...] | str:
+    """The weights, or why they cannot be read."""
+    try:
+        return tuple(model.read(site) for site in sites)
+    except ModelError as error:
+        return str(error)
+
+
+def _read(
+    model: Model,
+    key: AnyKey,
+    candidate: Candidate,
+    weights: tuple[WeightTensor, ...] | str,
+    norms: Float32Array | None,
+    scheme: WeightScheme,
+) -> Candidate:
+    if isinstance(weights, str):
+        return replace(candidate, problem=weights)
+    try:
+        seen = look(model, candidate.sites, candidate.view, weights, norms)
+    except ModelError as error:
+        return replace(candidate, problem=str(error))
+    return replace(candidate, evidence=scheme.extract(key, seen, candidate.reading))

@@ -1,0 +1,16 @@
+"""Fixtures of the constant weight code's tests."""
+
+import hashlib
+
+import pytest
+
+from onnxmark.keys import Secret
+
+
+@pytest.fixture
+def cheap_stretching(monkeypatch):
+    """Thousands of keys, each without scrypt's tenth of a second: its cost is not what these tests are about."""
+    monkeypatch.setattr(
+        "onnxmark.keys.key.master_secret",
+        lambda seed, salt, context: Secret(hashlib.sha256(seed.reveal() + salt + context.encode()).digest()),
+    )
