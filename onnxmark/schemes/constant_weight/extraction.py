@@ -1,9 +1,9 @@
 """Weights of a model, word of a key: evidence.
 
-The ones of a model's word are its alpha largest magnitudes. Where several equal the smallest of them, all are taken,
-and weights of zero never are: no tie is broken in anybody's favour, and a layer pruned down to fewer than alpha of the
-chosen weights, or rounded to a few levels, is weighed by what it still says. (Kuribayashi et al. take alpha of them
-whatever happens; ties are then broken by position.)
+The ones of a model's word are its alpha largest magnitudes. Where several equal the smallest of them, all are taken or
+none, whichever makes nearer alpha, and weights of zero never are: no tie is broken in anybody's favour, and a layer
+pruned down to fewer than alpha of the chosen weights, or rounded to a few levels, is weighed by what it still says.
+(Kuribayashi et al. take alpha of them whatever happens; ties are then broken by position.)
 """
 
 from __future__ import annotations
@@ -50,14 +50,18 @@ def read_word(values: Float32Array, code: ConstantWeightCode, message: BitArray)
 
 
 def largest(magnitudes: Float32Array, count: int) -> NDArray[np.bool_]:
-    """The ``count`` largest, every one that equals the smallest of them, and no zero: shape (L,), bool.
+    """The largest, ``count`` of them where no tie and no zero stands in the way: shape (L,), bool.
+
+    Which and how many depends on the magnitudes alone, so that the tail of the count stays exact.
 
     Args:
         magnitudes: Shape (L,), none below 0.
         count: 1 to L.
     """
     threshold = np.partition(magnitudes, -count)[-count]
-    return np.asarray((magnitudes >= threshold) & (magnitudes > 0))
+    above, tied = magnitudes > threshold, (magnitudes >= threshold) & (magnitudes > 0)
+    n_above, n_tied = int(above.sum()), int(tied.sum())
+    return np.asarray(above if n_above and count - n_above < n_tied - count else tied)
 
 
 def _evidence(

@@ -75,7 +75,8 @@ def _notes(expected: Sequence[int], widths: Sequence[int | None]) -> tuple[str, 
     pairs = list(zip(widths, expected, strict=True))
     right = sum(width == wanted for width, wanted in pairs)
     counts = f"{right} of {len(pairs)} layers have the width expected"
-    narrower = [wanted - width for width, wanted in pairs if width is not None and width < wanted]
-    if narrower:
-        counts += f"; {len(narrower)} lack {min(narrower)} to {max(narrower)} channels, as after further pruning"
+    lost = [wanted - width for width, wanted in pairs if width is not None and width < wanted]
+    if lost:
+        span = f"{min(lost)}" if min(lost) == max(lost) else f"{min(lost)} to {max(lost)}"
+        counts += f"; channels lacking in {len(lost)} of them, as after further pruning: {span}"
     return (counts, FOR_ALL_TO_SEE) if right else (counts,)

@@ -94,9 +94,16 @@ def alignments(carriers: Sequence[Carrier], suspects: Sequence[Suspect]) -> tupl
     """
     if not carriers or not suspects:
         return ((None,) * len(carriers),)
-    signs = [[_signs(carrier, suspect) for suspect in suspects] for carrier in carriers]
+    apart = _apart(suspects)
+    signs = [[_signs(carrier, suspects[index]) for index in apart] for carrier in carriers]
     found = [_best(np.array([[_weight(pair, lead) for pair in row] for row in signs])) for lead in _LEADS]
-    return tuple(dict.fromkeys(found))
+    return tuple(tuple(None if place is None else apart[place] for place in each) for each in dict.fromkeys(found))
+
+
+def _apart(suspects: Sequence[Suspect]) -> list[int]:
+    """Indices of the layers; of several readings of one node, as blocked layouts have them, the first's."""
+    nodes = [None, *(suspect.nodes for suspect in suspects)]
+    return [index for index, here in enumerate(nodes[1:]) if not any(here or ()) or here != nodes[index]]
 
 
 def _signs(carrier: Carrier, suspect: Suspect) -> tuple[bool, ...] | None:

@@ -79,7 +79,7 @@ def log10_matches_tail(radices: Sequence[int], matches: int) -> float:
 
 def log10_code_word(radices: Sequence[int], n_bits: int) -> float:
     """log10 of the chance that widths of an architecture decode to a message with the right checksum: 2^T words."""
-    return n_bits - math.fsum(math.log10(radix) for radix in radices)
+    return n_bits * LOG10_2 - math.fsum(math.log10(radix) for radix in radices)
 
 
 def _score(choices: int, passed: int) -> int:

@@ -187,6 +187,12 @@ def test_all_that_equal_the_smallest_of_the_largest():
     assert largest(magnitudes, 6).tolist() == [True, True, True, True, True, False]
 
 
+@pytest.mark.parametrize(("count", "expected"), [(2, 2), (3, 2), (4, 6), (5, 6), (6, 6)])
+def test_a_tie_is_taken_whole_or_not_at_all(count, expected):
+    magnitudes = np.array([9, 8, 1, 1, 1, 1, 0.5], dtype=np.float32)
+    assert largest(magnitudes, count).sum() == expected
+
+
 def test_neighbours_in_single_precision_are_told_apart():
     above = np.nextafter(np.float32(1), np.float32(2))
     found = read_word(np.where(ONES, above, np.float32(1)), CODE, MESSAGE)
@@ -194,10 +200,28 @@ def test_neighbours_in_single_precision_are_told_apart():
     assert (found.margins > 0).all()
 
 
-def test_a_layer_whose_every_weight_ties_with_the_boundary():
-    """Nothing lies below it: no division by an empty set, no evidence."""
+def test_a_tie_that_makes_far_too_many_is_left_out():
     values = np.ones(40, dtype=np.float32)
-    values[np.flatnonzero(ONES)[0]] = 2
+    values[np.flatnonzero(ONES)[:6]] = 2
     found = read_word(values, CODE, MESSAGE)
+    # Six stand out; the other 34 equal each other.
+    assert found.n_errors == 2
+    assert found.log10_p == pytest.approx(log10_p(6, 6))
+
+
+def test_zeros_lowered_to_one_threshold_do_not_hide_ones_lost():
+    """Random pruning takes two ones; the largest of what is left are zeros of the word, all at T0."""
+    values = np.where(ONES, 2.0, 1.0).astype(np.float32)
+    values[np.flatnonzero(ONES)[:2]] = 0
+    values[np.flatnonzero(~ONES)[:12]] = 0.3
+    found = read_word(values, CODE, MESSAGE)
+    assert found.n_errors == 2
+    assert found.log10_p == pytest.approx(log10_p(6, 6))
+
+
+def test_a_layer_whose_every_weight_is_read_as_large():
+    """Nothing lies below the boundary then: no minimum of an empty set, no evidence."""
+    code = ConstantWeightCode(8, 6)
+    found = read_word(np.array([3, 1, 1, 1, 1, 1, 1, 1], dtype=np.float32), code, np.zeros(2, dtype=np.uint8))
     assert found.log10_p == 0
-    assert found.n_errors == 32
+    assert found.n_errors == 2

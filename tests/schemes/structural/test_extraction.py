@@ -69,7 +69,7 @@ def test_a_little_more_pruning_everywhere_leaves_evidence_that_counting_does_not
     assert found.n_errors == 7
     assert found.tests[1].log10_p == 0
     assert found.log10_p < -4
-    assert "7 lack 1 to 1 channels" in found.notes[0]
+    assert found.notes[0].endswith("; channels lacking in 7 of them, as after further pruning: 1")
     assert FOR_ALL_TO_SEE not in found.notes
 
 
@@ -77,6 +77,14 @@ def test_evidence_fades_with_every_channel_more():
     log10_p = [SCHEME.extract(KEY, tuple(width - lost for width in EXPECTED)).log10_p for lost in range(6)]
     assert log10_p == sorted(log10_p)
     assert log10_p[0] < log10_p[1] < log10_p[5]
+
+
+def test_how_many_channels_are_lacking_is_said():
+    widths = (EXPECTED[0] - 2, EXPECTED[1] - 5, *EXPECTED[2:])
+    assert SCHEME.extract(KEY, widths).notes == (
+        "5 of 7 layers have the width expected; channels lacking in 2 of them, as after further pruning: 2 to 5",
+        FOR_ALL_TO_SEE,
+    )
 
 
 def test_another_key_reads_nothing():

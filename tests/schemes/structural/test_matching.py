@@ -101,6 +101,15 @@ def test_found_by_one_of_three_hypotheses(suspects):
     assert len(readings) <= 3
 
 
+def test_several_readings_of_one_node_are_one_layer():
+    """As the reader lists a file whose layout leaves open how wide its blocks are."""
+    twice = [copy for layer in renamed(MARKED) for copy in (layer, replace(layer, name=f"{layer.name}#block8"))]
+    named = [replace(layer, nodes=(f"conv{place // 2}",), position=place) for place, layer in enumerate(twice)]
+    assert (20, 25, 17) in found(named)
+    # Nodes without a name are not one node.
+    assert found([replace(layer, nodes=("",)) for layer in MARKED])[0] == (20, 25, 17)
+
+
 def test_kernels_and_inputs_may_grow():
     """Zeros round a kernel, and a neuron more in the trunk, change no function."""
     grown = [replace(layer, shape=(layer.shape[0], layer.shape[1] + 1, 5, 5)) for layer in MARKED[:-1]]

@@ -106,6 +106,7 @@ HOSTILE = {
     "other checksum": ({"checksum": 7}, "16 or 32 bits, not 7"),
     "no checksum": ({"checksum": None}, "16 or 32 bits, not None"),
     "coarse": ({"step": 1000}, "two widths or more each"),
+    "one width": ({"least": 0.5, "most": 0.5}, "two widths or more each"),
     "narrow": ({"least": 0.9}, "two widths or more each"),
     "full": ({"checksum": 32}, "a checksum of 32 are more than the 30 bits"),
 }
