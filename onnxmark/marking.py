@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from onnxmark.arrays import Float64Array
 from onnxmark.audit import Schemes, built_in, named_sites
 from onnxmark.audit.findings import wanted
 from onnxmark.audit.layers import plan
@@ -109,8 +110,12 @@ def _mark_weights(
     with open_model(path) as model:
         sites, reading = _target(model, key, scheme, layer)
         before = tuple(model.read(site) for site in sites)
-    moments = None if inputs is None else tuple(input_second_moment(path, site.name, inputs) for site in sites)
-    embedded = scheme.embed(key, before, reading, EmbeddingMeans(margin, moments))
+
+    def moments() -> tuple[Float64Array, ...]:
+        assert inputs is not None
+        return tuple(input_second_moment(path, site.name, inputs) for site in sites)
+
+    embedded = scheme.embed(key, before, reading, EmbeddingMeans(margin, None if inputs is None else moments))
     write_model(path, {layer.name: layer.values for layer in embedded.layers}, output)
     evidence = _read_back(output, key, sites, reading, scheme)
     if evidence.n_errors:

@@ -72,7 +72,16 @@ def test_a_cautious_test_has_distance_but_no_excess():
 
 @pytest.mark.parametrize(
     "name",
-    ["null_audits", "audit_speed", "help_startup", "reading", "file_attacks", "mean_against_full", "deep_compression"],
+    [
+        "null_audits",
+        "audit_speed",
+        "help_startup",
+        "reading",
+        "file_attacks",
+        "mean_against_full",
+        "deep_compression",
+        "structural",
+    ],
 )
 def test_every_benchmark_says_what_it_is_for(name):
     done = subprocess.run(

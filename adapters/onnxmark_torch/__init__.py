@@ -6,6 +6,8 @@
     mark.export(model, (example,), "model.onnx")
 
 Models are never wrapped or renamed and their ``state_dict`` is never touched: a mark is a gradient, added once a step.
+The marks of other schemes are in :mod:`onnxmark_torch.constant_weight`, :mod:`onnxmark_torch.structural` and
+:mod:`onnxmark_torch.ingrain`.
 """
 
 from onnxmark.errors import MissingExtra
@@ -19,6 +21,7 @@ except ModuleNotFoundError as _error:
     raise MissingExtra("torch", "torch", "the PyTorch adapter") from None
 
 from onnxmark_torch.adapter import ADAPTER, TorchAdapter
+from onnxmark_torch.constant_weight import ConstantWeightMark
 from onnxmark_torch.exporting import ExportError, export
 from onnxmark_torch.problems import Problem, TargetError
 from onnxmark_torch.report import LayerReading, Report
@@ -27,6 +30,7 @@ from onnxmark_torch.watermark import Watermark
 
 __all__ = [
     "ADAPTER",
+    "ConstantWeightMark",
     "CosineDecay",
     "ExportError",
     "LayerReading",

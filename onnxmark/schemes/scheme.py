@@ -8,7 +8,7 @@ third party's scheme is a class with these members, registered under the entry-p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
@@ -89,12 +89,12 @@ class EmbeddingMeans:
     Args:
         margin: How surely each symbol is to be read, in the unit of the scheme's margins, above 0; None takes the
             scheme's default.
-        second_moments: For each layer the mean of ``patch patch'`` over its inputs, shape (groups, M, M) with
-            ``M = in / group * spatial``; None without calibration inputs.
+        second_moments: Gives for each layer the mean of ``patch patch'`` over its inputs, shape (groups, M, M) with
+            ``M = in / group * spatial``, at the cost of running the model; None without calibration inputs.
     """
 
     margin: float | None = None
-    second_moments: tuple[Float64Array, ...] | None = None
+    second_moments: Callable[[], tuple[Float64Array, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,12 +1,11 @@
 """Every scheme of ours does what an audit relies on, and a scheme that does not is caught."""
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from onnxmark.keys import Carrier, Secret
+from onnxmark.keys import Carrier
 from onnxmark.schemes.answers.ingrain import IngrainOptions, IngrainScheme
 from onnxmark.schemes.answers.trigger import TriggerOptions, TriggerScheme
 from onnxmark.schemes.constant_weight.scheme import ConstantWeightScheme
@@ -87,13 +86,8 @@ SUBJECTS = {
 
 
 @pytest.fixture(autouse=True)
-def _cheap_secrets(monkeypatch):
-    """SHA-256 in place of scrypt: the duties need hundreds of keys, and nothing of what a key costs a forger."""
-
-    def master(seed, salt, context):
-        return Secret(hashlib.sha256(seed.reveal() + salt + context.encode()).digest())
-
-    monkeypatch.setattr("onnxmark.keys.key.master_secret", master)
+def _cheap(cheap_stretching):
+    """The duties need hundreds of keys, and nothing of what a key costs a forger."""
 
 
 @pytest.mark.parametrize("duty", DUTIES, ids=lambda duty: duty.__name__)

@@ -103,7 +103,7 @@ class ProjectionScheme:
             raise EmbeddingError("the layer's kernel has another size than the key's; make a key for this model")
         moments = means.second_moments
         margin = DEFAULT_MARGIN if means.margin is None else means.margin
-        metric = None if moments is None else ActivationMetric(moments[0])
+        metric = None if moments is None else ActivationMetric(moments()[0])
         found = embed_message(weights, projection_of(key, way), margin, metric)
         words = "change of the weights" if metric is None else "change of the layer's output on the calibration inputs"
         return Embedded((found.weights,), margin, found.margin, words)

@@ -1,6 +1,5 @@
 """Coins on boundary inputs: carriers are the nearest of the pool, and every statistic has the law it claims."""
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from scipy import stats
 
 from onnxmark.errors import KeyFileError
-from onnxmark.keys import Key, Secret, load_key, save_key
+from onnxmark.keys import Key, load_key, save_key
 from onnxmark.schemes.answers import inputs as stored
 from onnxmark.schemes.answers.ingrain import IngrainOptions, IngrainScheme, log_ratios, top_pairs
 from onnxmark.schemes.scheme import Answers
@@ -18,11 +17,8 @@ N_POOL, N, C = 500, 120, 6
 
 
 @pytest.fixture(autouse=True)
-def _cheap_secrets(monkeypatch):
-    def master(seed, salt, context):
-        return Secret(hashlib.sha256(seed.reveal() + salt + context.encode()).digest())
-
-    monkeypatch.setattr("onnxmark.keys.key.master_secret", master)
+def _cheap(cheap_stretching):
+    """Hundreds of keys are made here."""
 
 
 def pool(seed=0):

@@ -1,0 +1,1 @@
+"""How the constant weight code stands up to pruning, and what it costs."""
