@@ -143,7 +143,7 @@ class TestCommands:
         document = json.loads(capsys.readouterr().out)
         assert made == 0
         assert document["layers"] == []
-        assert {fact["name"] for fact in document["facts"]} == {"carriers", "statistic"}
+        assert {fact["name"] for fact in document["facts"]} == {"carriers", "coins", "statistic"}
         assert run(["audit", str(room / "stranger.onnx"), "-k", str(key), "--run", "--format", "json"]) == 1
         finding = json.loads(capsys.readouterr().out)["findings"][0]
         assert (finding["symbols"]["name"], finding["symbols"]["count"]) == ("carrier", N)

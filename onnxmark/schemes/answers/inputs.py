@@ -33,11 +33,12 @@ def stored_inputs(inputs: AnyArray) -> Mapping[str, AnyArray]:
     return {DIGEST: np.frombuffer(_digest(inputs), dtype=np.uint8).copy()}
 
 
-def inputs_of(key: Key, given: AnyArray | None) -> AnyArray:
+def inputs_of(key: Key, count: int, given: AnyArray | None) -> AnyArray:
     """The inputs of a key.
 
     Args:
         key: The key.
+        count: How many there should be.
         given: The inputs, for a key that holds their digest.
 
     Raises:
@@ -45,18 +46,16 @@ def inputs_of(key: Key, given: AnyArray | None) -> AnyArray:
     """
     kept = key.arrays.get(INPUTS)
     if kept is not None:
-        if kept.ndim < 2 or len(kept) != key.n_bits:
-            raise KeyFileError(f"the key has {key.n_bits:,} carriers and inputs of shape {kept.shape}")
+        if kept.ndim < 2 or len(kept) != count:
+            raise KeyFileError(f"the key has {count:,} carriers and inputs of shape {kept.shape}")
         return kept
     wanted = key.arrays.get(DIGEST)
     if wanted is None or wanted.dtype != np.uint8 or wanted.shape != (32,):
         raise KeyFileError("the key holds neither inputs nor their digest")
     if given is None:
         raise KeyFileError("the key holds the digest of its inputs only; give the inputs themselves with --carriers")
-    if len(given) != key.n_bits or _digest(given) != wanted.tobytes():
-        raise KeyFileError(
-            f"these are not the {key.n_bits:,} inputs that the key was made with (their SHA-256 differs)"
-        )
+    if len(given) != count or _digest(given) != wanted.tobytes():
+        raise KeyFileError(f"these are not the {count:,} inputs that the key was made with (their SHA-256 differs)")
     return given
 
 

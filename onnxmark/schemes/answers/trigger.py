@@ -86,7 +86,7 @@ class TriggerScheme:
 
     def inputs(self, key: Key, given: AnyArray | None) -> AnyArray:
         """See :class:`onnxmark.schemes.scheme.AnswerScheme`."""
-        return inputs_of(key, given)
+        return inputs_of(key, key.n_bits, given)
 
     def labels(self, key: Key) -> Int64Array:
         """The classes to train the triggers with, shape (n,).

@@ -9,7 +9,7 @@ from scipy import stats
 from onnxmark.errors import KeyFileError
 from onnxmark.keys import Key, load_key, save_key
 from onnxmark.schemes.answers import inputs as stored
-from onnxmark.schemes.answers.ingrain import IngrainOptions, IngrainScheme, log_ratios, top_pairs
+from onnxmark.schemes.answers.ingrain import IngrainOptions, IngrainScheme, log_ratios, near_boundary
 from onnxmark.schemes.scheme import Answers
 
 SCHEME = IngrainScheme()
@@ -97,7 +97,7 @@ class TestCarriers:
             )
 
     def test_no_carriers_at_all(self):
-        with pytest.raises(ValueError, match="at least one carrier"):
+        with pytest.raises(ValueError, match="at least 1, not 0, 1 and 1"):
             IngrainOptions(carriers=0)
 
 
@@ -200,7 +200,11 @@ class TestKeyFile:
     @pytest.mark.parametrize(
         ("arrays", "words"),
         [
-            ({"pairs": None}, "no pairs"),
+            ({"pairs": None}, "lacks pairs"),
+            ({"coins": None}, "lacks pairs"),
+            ({"coins": np.zeros(N, int)}, "make no sense"),
+            ({"coins": np.arange(N) + 1}, "make no sense"),
+            ({"pairs": np.tile([3, 1], (N, 1))}, "make no sense"),
             ({"pairs": np.zeros((N, 3), int)}, "another form"),
             ({"pairs": np.zeros((N, 2), int)}, "make no sense"),
             ({"pairs": np.tile([0, -1], (N, 1))}, "make no sense"),
@@ -238,8 +242,61 @@ class TestLargeInputs:
                 SCHEME.inputs(key, other)
 
 
-def test_pairs_are_the_two_likeliest():
-    pairs, lead = top_pairs(np.array([[0.1, 3.0, 2.5], [5.0, 1.0, 4.0]]))
-    assert pairs.tolist() == [[1, 2], [0, 2]]
-    np.testing.assert_allclose(lead, [0.5, 1.0])
+def test_the_nearest_are_those_of_smallest_lead_on_which_references_agree():
+    first = np.array([[0.1, 3.0, 2.5], [5.0, 1.0, 4.9], [3.0, 2.0, 1.0], [0.0, 1.0, 1.2]])
+    chosen, pairs = near_boundary([first], 2)
+    assert chosen.tolist() == [1, 3]
+    assert pairs.tolist() == [[0, 2], [1, 2]]
+    second = first.copy()
+    second[3] = [5.0, 1.0, 0.0]
+    second[0, 1] = 2.4
+    assert near_boundary([first, second], 2)[0].tolist() == [0, 1]
+    with pytest.raises(KeyFileError, match="agree on the classes of 3 inputs and 4 are asked for"):
+        near_boundary([first, second], 4)
     np.testing.assert_allclose(log_ratios(np.array([[1.0, 4.0]]), np.array([[1, 0]])), [3.0])
+
+
+class TestSharedCoins:
+    def shared(self, statistic="z", size=4):
+        return SCHEME.make_key(*pool(), IngrainOptions(carriers=N, statistic=statistic, shared=size))
+
+    def test_carriers_of_a_coin_have_the_same_pair_and_lean_alike(self):
+        key = self.shared()
+        coins, pairs, labels = key.arrays["coins"], key.arrays["pairs"], SCHEME.labels(key)
+        assert key.n_bits == coins.max() + 1 < N
+        for coin in range(key.n_bits):
+            members = coins == coin
+            assert 1 <= members.sum() <= 4
+            assert len(np.unique(pairs[members], axis=0)) == len(set(labels[members])) == 1
+
+    def test_differences_are_added_up(self):
+        key = self.shared()
+        rng = np.random.default_rng(3)
+        scores = rng.standard_normal((N, C))
+        evidence = SCHEME.extract(key, answers(scores))
+        pairs, coins = key.arrays["pairs"], key.arrays["coins"]
+        rows = np.arange(N)
+        leaning = scores[rows, pairs[:, 0]] - scores[rows, pairs[:, 1]] - key.arrays["expected"]
+        sums = np.array([leaning[coins == coin].sum() for coin in range(key.n_bits)])
+        wanted = sums * np.where(key.message == 1, 1, -1)
+        np.testing.assert_allclose(evidence.margins * np.sqrt(np.mean(wanted**2)), wanted, atol=1e-6)
+        assert evidence.symbol == "coin"
+
+    @pytest.mark.parametrize("statistic", ["z", "sgn", "arg"])
+    def test_strangers_are_read_fairly(self, statistic):
+        rng = np.random.default_rng(5)
+        biased = answers(rng.standard_normal((N, C)) + np.array([3, 1, 0, 0, 0, 0]))
+        found = np.array([SCHEME.extract(self.shared(statistic), biased).log10_p for _ in range(300)])
+        for level in (0.1, 0.02):
+            assert stats.binom.sf(int(np.sum(found <= np.log10(level))) - 1, 300, level) > 1e-5
+
+    def test_labels_alone_are_votes(self):
+        key = self.shared("arg")
+        evidence = SCHEME.extract(key, Answers(SCHEME.labels(key)))
+        assert evidence.n_errors == 0
+        assert evidence.log10_p == pytest.approx(-key.n_bits * np.log10(2))
+        assert evidence.tests[0].name == "ARG (sign-flip)"
+
+    def test_more_agreement_than_there_are_references(self):
+        with pytest.raises(KeyFileError, match="there are 3 references and 4 have to agree"):
+            SCHEME.make_key(*pool(), IngrainOptions(carriers=N, agreeing=4))
