@@ -18,6 +18,8 @@
     ├── SettingError             an option has no such setting, or not this value
     ├── DataError                the files of a data set cannot be used
     ├── ReportError              a saved result cannot be rendered
+    ├── JournalError             the journal of a scan cannot be used: torn, foreign, locked, on a full disk
+    ├── EngineError              what runs a scan cannot be reached, or went away
     ├── PluginError              an entry point is missing or broken
     └── MissingExtra             an optional dependency is not installed
 
@@ -97,6 +99,14 @@ class SettingError(OnnxmarkError):
 
 class DataError(OnnxmarkError):
     """The files of a data set cannot be used, or their images and labels do not belong together."""
+
+
+class JournalError(OnnxmarkError):
+    """The journal of a scan cannot be used, or not be written any further."""
+
+
+class EngineError(OnnxmarkError):
+    """There is no such engine, it cannot be reached, or it went away in the middle of a scan."""
 
 
 class PluginError(OnnxmarkError):

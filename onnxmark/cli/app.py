@@ -19,6 +19,7 @@ from onnxmark.cli.exits import ExitCode
 from onnxmark.cli.inspect import inspect
 from onnxmark.cli.keygen import keygen
 from onnxmark.cli.report import report
+from onnxmark.cli.scan import merge, scan, status
 from onnxmark.errors import OnnxmarkError
 
 _CODES: Final = "  ".join(f"{code.value} {code.meaning}." for code in ExitCode)
@@ -53,7 +54,7 @@ def _options(
     del debug, version
 
 
-for command in (inspect, keygen, embed, audit, attack, report, demo):
+for command in (inspect, keygen, embed, audit, scan, status, merge, attack, report, demo):
     app.command(rich_help_panel=None, context_settings=ATTACK_CONTEXT if command is attack else None)(command)
 
 

@@ -97,9 +97,7 @@ def audit(
     """
     outputs = parse_outputs(output or [])
     check_formats(Kind.AUDIT, format_, outputs)
-    paths = [*(key or []), *_ring(keys)]
-    if not paths:
-        raise typer.BadParameter("give at least one key", param_hint="--key or --keys")
+    paths = key_files(key, keys)
     if not 0 < alpha < 1:
         raise typer.BadParameter(f"{alpha:g} does not lie between 0 and 1", param_hint="--alpha")
 
@@ -199,6 +197,18 @@ def _calm_blas() -> None:
     """
     for library in ("OPENBLAS", "MKL", "OMP"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+def key_files(key: list[Path] | None, keys: Path | None) -> list[Path]:
+    """The key files of ``--key`` and ``--keys``.
+
+    Raises:
+        typer.BadParameter: There is none.
+    """
+    paths = [*(key or []), *_ring(keys)]
+    if not paths:
+        raise typer.BadParameter("give at least one key", param_hint="--key or --keys")
+    return paths
 
 
 def _ring(directory: Path | None) -> list[Path]:

@@ -2,7 +2,8 @@
 
 A model names the file its data lie in, and models are downloaded from strangers. So the name must be relative and
 plain, and what it leads to, links resolved, must lie in the model's own directory. One exception: in a Hugging Face
-cache (``models--org--name/snapshots/<revision>/``) every file is a link into ``blobs/`` of the same repository.
+cache (``models--org--name/snapshots/<revision>/``) every file is a link into ``blobs/`` of the same repository, or of
+the cache that keeps the blobs of all its repositories together.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from onnxmark.model.source import Source
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _MOST_OPEN = 64
 _DRIVE = re.compile(r"[A-Za-z]:")
+_SHARED = ".huggingface-shared-blobs"
+"""A file beside the repositories of a cache that shares their blobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +148,17 @@ def _number(tensor: Tensor, entries: dict[str, str], key: str) -> int:
 
 
 def _blobs(base: Path) -> tuple[Path, ...]:
-    """The ``blobs`` directory of the Hugging Face repository whose snapshot ``base`` lies in, if it does."""
+    """Where the files of the Hugging Face snapshot that ``base`` lies in are kept, if it lies in one.
+
+    That is the repository's ``blobs``; and ``blobs`` of the whole cache, where a cache that shares them says so by a
+    file of its own.
+    """
     for parent in (base, *base.parents):
         if parent.parent.name == "snapshots" and parent.parent.parent.name.startswith("models--"):
-            blobs = parent.parent.parent / "blobs"
-            return (blobs,) if blobs.is_dir() and not blobs.is_symlink() else ()
+            repository = parent.parent.parent
+            shared = repository.parent / "blobs"
+            places = (repository / "blobs", *((shared,) if (repository.parent / _SHARED).is_file() else ()))
+            return tuple(blobs for blobs in places if blobs.is_dir() and not blobs.is_symlink())
     return ()
 
 

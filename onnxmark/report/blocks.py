@@ -53,9 +53,9 @@ def below_zero(chart: Histogram) -> int:
 
 
 def bits(margins: Sequence[float]) -> tuple[str, ...]:
-    """A character a bit, 64 a line."""
+    """A character a symbol, 64 a line; one that is erased counts as wrong."""
     strongest = max((abs(margin) for margin in margins), default=0.0) or 1.0
-    drawn = "".join(WRONG if margin < 0 else _shade(margin / strongest) for margin in margins)
+    drawn = "".join(WRONG if margin <= 0 else _shade(margin / strongest) for margin in margins)
     return tuple(drawn[start : start + BITS_A_LINE] for start in range(0, len(drawn), BITS_A_LINE))
 
 

@@ -2,7 +2,9 @@ r"""Comma-separated values: a result for spreadsheets, data frames and statistic
 
 An audit gives a row a finding and a row a simulated attack, told apart by the column ``kind``: ``finding``, ``trial``,
 ``unread`` (a layer that could not be read) and ``failed`` (a model that could not be audited). An inspection gives a
-row a layer, an attack a row a step and layer, the list of attacks a row an attack. The columns of a kind of document
+row a layer, an attack a row a step and layer, the list of attacks a row an attack. A scan gives a row a model and
+finding (``finding``), a row a model without any (``none``), and rows for what was not read: ``unread``, ``failed`` and,
+with their count, ``skipped``. The columns of a kind of document
 are always the same, in the same order; an empty cell is a figure that there is not.
 
 Names in a model are the attacker's to choose, and a spreadsheet computes text that looks like a formula. So a cell *of
@@ -126,6 +128,27 @@ def _fidelity(fidelity: Document | None) -> Row:
     }
 
 
+_SCAN: Final = (
+    *("kind", "model", "layout", "location", "bytes", "sha256", "key", "scheme", "standing", "carrier", "reading"),
+    *("verdict", "reason", "n_bits", "n_errors", "bit_error_rate", "log10_p_value", "n_hypotheses", "digest"),
+    *("n_no_match", "n_tried", "problem", "count"),
+)
+
+
+def _scan(document: Document) -> Iterator[Row]:
+    for entry in document["entries"]:
+        model = {**entry["model"], "model": entry["model"]["identity"]}
+        about = {**model, **{name: entry[name] for name in ("verdict", "problem", "n_no_match", "n_tried")}}
+        for finding in entry["findings"]:
+            yield {**finding, **model, **_subject(finding), "kind": "finding"}
+        if not entry["findings"]:
+            yield {**about, "kind": "none" if entry["problem"] is None else "failed"}
+        for layer in entry["unread"]:
+            yield {**model, "kind": "unread", "carrier": layer["name"], "problem": layer["problem"]}
+    for left in document["coverage"]["skipped"]:
+        yield {"kind": "skipped", "reason": left["outcome"], "problem": left["reason"], "count": left["count"]}
+
+
 _INSPECT: Final = (
     "model",
     "producer",
@@ -217,4 +240,5 @@ _TABLES: Final[dict[str, tuple[tuple[str, ...], Callable[[Document], Iterator[Ro
     Kind.ATTACK: (_ATTACK, _attack),
     Kind.ATTACKS: (_ATTACKS, _attacks),
     Kind.INSPECT: (_INSPECT, _inspect),
+    Kind.SCAN: (_SCAN, _scan),
 }

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxmark import __version__
 from onnxmark.keys import AnyKey, Key
-from onnxmark.verdict import Standing
+from onnxmark.verdict import Judgement, Standing
 
 if TYPE_CHECKING:
     # Describing a result does not need the code that makes it; an audit should not pay for loading the embedding.
@@ -34,7 +34,13 @@ AUDIT_SCHEMA: Final = "onnxmark/audit/v1"
 MARKING_SCHEMA: Final = "onnxmark/marking/v1"
 ATTACK_SCHEMA: Final = "onnxmark/attack/v1"
 ATTACKS_SCHEMA: Final = "onnxmark/attacks/v1"
+SCAN_SCHEMA: Final = "onnxmark/scan/v1"
 _HISTOGRAM_BINS: Final = 24
+_READING: Final = (
+    *("n_bits", "n_errors", "n_erasures", "bit_error_rate", "symbols", "notes", "inverted", "embedding_loss"),
+    *("tests", "margins"),
+)
+"""What a finding says of a reading; null where nothing was read."""
 
 Document = dict[str, Any]
 
@@ -52,10 +58,11 @@ _CAVEATS: Final = {
         "match is no evidence of ownership; its probability assumes that the matrix was drawn blind to the weights."
     ),
 }
-_ABSENCE: Final = (
+ABSENCE: Final = (
     "No match does not show that the model is independent: distillation, permuted or pruned channels and other attacks "
     "destroy the reading of a mark in the weights."
 )
+"""What a reading that finds nothing leaves open."""
 _LIMITS: Final = {
     "answers": (
         "No match does not show that the model is independent: students that are small, or were taught by labels alone "
@@ -107,7 +114,7 @@ def audit_document(
         },
         "simulation": simulation,
         "findings": [
-            _finding(finding, (robustness or {}).get(index, ())) for index, finding in enumerate(audit.findings)
+            finding_document(finding, (robustness or {}).get(index, ())) for index, finding in enumerate(audit.findings)
         ],
     }
 
@@ -169,39 +176,59 @@ def _coverage(audit: Audit) -> Document:
     }
 
 
-def _finding(finding: Finding, trials: Sequence[Trial]) -> Document:
-    judgement, best = finding.judgement, finding.best
-    evidence = best.evidence if best is not None else None
-    return {
-        "verdict": str(finding.verdict),
-        "reason": judgement.reason,
-        "standing": str(finding.standing),
-        "clears_seed_search": judgement.clears_seed_search if finding.standing is not Standing.FREE_FORM else None,
-        "key": _key(finding.key),
-        **_reading(evidence),
-        "p_value": probability(judgement.log10_p_value),
-        "log10_p_value": judgement.log10_p_value,
-        "n_hypotheses": judgement.n_hypotheses,
+def finding_document(finding: Finding, trials: Sequence[Trial] = ()) -> Document:
+    """One key's answer, as data; trials are those of a sweep."""
+    best = finding.best
+    read = {
+        "key": public_key(finding.key),
+        **_reading(best.evidence if best is not None else None),
         "carrier": None if best is None else _carrier(best),
         "candidates": [_candidate(candidate) for candidate in finding.candidates],
         "robustness": [_trial(trial) for trial in trials],
-        "does_not_prove": [_CAVEATS[finding.standing], _absence(finding)],
+    }
+    return judged_document(finding.judgement, finding.standing, read)
+
+
+def judged_document(judgement: Judgement, standing: Standing, read: Document) -> Document:
+    """A verdict around what it rests on.
+
+    Args:
+        judgement: The verdict and its figures.
+        standing: What a match with the key is worth.
+        read: The rest of a finding, as :func:`finding_document` or :func:`unread_document` made it.
+    """
+    carrier = read["carrier"]
+    return {
+        "verdict": str(judgement.verdict),
+        "reason": judgement.reason,
+        "standing": str(standing),
+        "clears_seed_search": judgement.clears_seed_search if standing is not Standing.FREE_FORM else None,
+        "key": read["key"],
+        **{name: read[name] for name in _READING},
+        "p_value": probability(judgement.log10_p_value),
+        "log10_p_value": judgement.log10_p_value,
+        "n_hypotheses": judgement.n_hypotheses,
+        "carrier": carrier,
+        "candidates": read["candidates"],
+        "robustness": read["robustness"],
+        "does_not_prove": [_CAVEATS[standing], ABSENCE if carrier is None else _LIMITS.get(carrier["kind"], ABSENCE)],
     }
 
 
-def _absence(finding: Finding) -> str:
-    return _ABSENCE if finding.best is None else _LIMITS.get(finding.best.reading.kind, _ABSENCE)
+def unread_document(key: Document) -> Document:
+    """What there is to say of a key that read nothing, without the verdict; see :func:`judged_document`."""
+    return {"key": key, **_reading(None), "carrier": None, "candidates": [], "robustness": []}
 
 
-def _key(key: AnyKey) -> Document:
+def public_key(key: AnyKey) -> Document:
+    """The public side of a key: commitment, scheme, origin, and for a bare matrix the file it came from."""
     source = {"file": key.source} if not isinstance(key, Key) else {}
     return {"commitment": key.commitment, "scheme": key.scheme, "origin": key.origin, **source}
 
 
 def _reading(evidence: Evidence | None) -> Document:
     if evidence is None:
-        names = ("n_bits", "n_errors", "n_erasures", "bit_error_rate", "inverted", "embedding_loss", "tests", "margins")
-        return {**dict.fromkeys(names), "symbols": None, "notes": []}
+        return {**dict.fromkeys(_READING), "notes": []}
     return {
         "n_bits": evidence.n_bits,
         "n_errors": evidence.n_bit_errors,

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     ATTACKS = "onnxmark/attacks/v1"
     MARKING = "onnxmark/marking/v1"
     INSPECT = "onnxmark/inspect/v1"
+    SCAN = "onnxmark/scan/v1"
     KEY = "onnxmark/key/v1"
 
     @property
@@ -50,9 +51,9 @@ class Kind(StrEnum):
 
 
 _ONLY: Final = {
-    Format.CSV: (Kind.AUDIT, Kind.ATTACK, Kind.ATTACKS, Kind.INSPECT),
-    Format.SARIF: (Kind.AUDIT,),
-    Format.JUNIT: (Kind.AUDIT,),
+    Format.CSV: (Kind.AUDIT, Kind.ATTACK, Kind.ATTACKS, Kind.INSPECT, Kind.SCAN),
+    Format.SARIF: (Kind.AUDIT, Kind.SCAN),
+    Format.JUNIT: (Kind.AUDIT, Kind.SCAN),
 }
 
 _SUFFIXES: Final = {

@@ -1,7 +1,7 @@
 """A page as one self-contained web page: readable without scripts, fonts or anything else from elsewhere.
 
-A content security policy allows the page's own style block and nothing more; every string passes through
-:func:`onnxmark.report.markup.text`. The same page gives the same bytes.
+A content security policy allows the page's own style block and nothing more, or one script of ours where there is a
+table to sort; every string passes through :func:`onnxmark.report.markup.text`. The same page gives the same bytes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from onnxmark.report.page import (
     Table,
     Tone,
 )
+from onnxmark.report.script import script
 from onnxmark.report.stylesheet import digest, stylesheet
 
 _LOWEST_HEADING: Final = 6
@@ -40,12 +41,21 @@ _SHAPES: Final = ((Tone.GOOD, "match"), (Tone.BAD, "no match"), (Tone.DOUBT, "in
 def to_html(page: Page) -> str:
     """The page as HTML, complete, in UTF-8."""
     body = element("main", "\n".join((_header(page), *(_section(one, 2) for one in page.sections), _footer(page))))
-    return f'<!DOCTYPE html>\n<html lang="en">\n{_head(page)}\n{element("body", body)}\n</html>\n'
+    code = script() if any(map(_has_sortable, page.sections)) else ""
+    if code:
+        body += element("script", code)
+    return f'<!DOCTYPE html>\n<html lang="en">\n{_head(page, code)}\n{element("body", body)}\n</html>\n'
 
 
-def _head(page: Page) -> str:
+def _has_sortable(section: Section) -> bool:
+    own = any(isinstance(part, Table) and part.sortable for part in section.parts)
+    return own or any(map(_has_sortable, section.sections))
+
+
+def _head(page: Page, code: str) -> str:
     style = stylesheet()
-    policy = f"default-src 'none'; style-src '{digest(style)}'; base-uri 'none'; form-action 'none'"
+    allowed = f"style-src '{digest(style)}'" + (f"; script-src '{digest(code)}'" if code else "")
+    policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
     return element(
         "head",
         void("meta", charset="utf-8")
@@ -134,26 +144,34 @@ def _fact(fact: Fact) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(element("th", text(column.title), scope="col") for column in table.columns)
-    rows = "\n".join(_row(row) for row in table.rows)
+    rows = "\n".join(_row(row, ordered=table.sortable) for row in table.rows)
+    classes = [f"n{index}" for index, column in enumerate(table.columns, start=1) if column.numeric]
     drawn = element(
         "table",
         element("caption", text(table.caption))
         + element("thead", element("tr", head))
         + element("tbody", f"\n{rows}\n" if rows else ""),
-        class_=" ".join(f"n{index}" for index, column in enumerate(table.columns, start=1) if column.numeric),
+        class_=" ".join([*(["sort"] if table.sortable else []), *classes]),
     )
     note = element("p", text(table.note), class_="note") if table.note else ""
     return element("div", drawn, class_="scroll", role="region", tabindex="0", aria_label=table.caption) + note
 
 
-def _row(row: Sequence[Cell]) -> str:
+def _row(row: Sequence[Cell], *, ordered: bool) -> str:
     first, *others = row
-    return element("tr", element("th", _cell(first), scope="row") + "".join(map(_data, others)))
+    head = element("th", _cell(first), scope="row", data_order=_order(first) if ordered else "")
+    return element("tr", head + "".join(_data(cell, _order(cell) if ordered else "") for cell in others))
 
 
-def _data(cell: Cell) -> str:
+def _data(cell: Cell, order: str) -> str:
     toned = cell.bar is None and bool(cell.text)
-    return element("td", _cell(cell), class_="bar" if cell.bar else _tone(cell.tone) if toned else "")
+    classes = "bar" if cell.bar else _tone(cell.tone) if toned else ""
+    return element("td", _cell(cell), class_=classes, data_order=order)
+
+
+def _order(cell: Cell) -> str:
+    """What the script sorts a cell by; nothing where its text will do."""
+    return "" if cell.order is None else repr(cell.order)
 
 
 def _cell(cell: Cell) -> str:

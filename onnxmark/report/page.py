@@ -94,12 +94,14 @@ class Cell:
         tone: Of text and bar.
         literal: Quoted from a file, see :class:`Fact`.
         bar: Drawn beside the text where the format can draw.
+        order: What the cell is sorted by, where its text does not tell.
     """
 
     text: str
     tone: Tone = Tone.NEUTRAL
     literal: bool = False
     bar: Bar | None = None
+    order: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +128,14 @@ class Table:
         columns: From left to right.
         rows: From top to bottom; the first cell of a row names it.
         note: How to read it.
+        sortable: May be long: its reader can sort and search it, where the format can be used and not only read.
     """
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    sortable: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:

@@ -19,8 +19,8 @@ from onnxmark.report.text import plain
 
 Document = dict[str, Any]
 
-MAX_BYTES: Final = 16 * 1024 * 1024
-"""A hundred full sweeps."""
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""Four hundred full sweeps, or a scan of a hundred thousand models."""
 
 MAX_DEPTH: Final = 32
 """Nesting of lists and objects; documents of ours have 8 levels."""

@@ -1,4 +1,4 @@
-"""The one style block of a web report: no fonts, images or scripts from anywhere, and no style attributes.
+"""The one style block of a web report: no fonts or images from anywhere, and no style attributes.
 
 Its digest stands in the page's content security policy, so the browser applies this block and nothing a hostile name
 might have smuggled in.
@@ -65,7 +65,18 @@ th:last-child,td:last-child{padding-right:0}
 thead th{color:var(--soft);font-weight:500;max-width:7rem;vertical-align:bottom;white-space:normal}
 tbody th{font-weight:400}
 td .lit,th .lit{overflow-wrap:normal;word-break:normal}
+.sort .lit,.sort td{overflow-wrap:break-word}
 :where(%FLUSH%){text-align:right;white-space:nowrap}
+.find{display:flex;flex-wrap:wrap;gap:.3rem .6rem;align-items:baseline;margin-top:1rem;font-size:.88rem;
+color:var(--soft)}
+.find input{font:inherit;color:var(--ink);background:var(--paper);border:1px solid var(--soft);border-radius:.2rem;
+padding:.2rem .5rem;width:min(20rem,100%)}
+thead button{font:inherit;color:inherit;background:none;border:0;margin:0;padding:.15rem 0;text-align:inherit;
+cursor:pointer}
+thead button::after{content:"\\2002\\2195\\fe0e";opacity:.6}
+[aria-sort] button{color:var(--ink);font-weight:600}
+[aria-sort=ascending] button::after{content:"\\2002\\2191";opacity:1}
+[aria-sort=descending] button::after{content:"\\2002\\2193";opacity:1}
 .bar{white-space:nowrap;text-align:right}
 .bar svg{width:81px;height:12px;vertical-align:-.08em;margin-right:.5rem}
 .fig{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1.2rem 2.4rem;
@@ -118,6 +129,8 @@ body{font-size:10pt}
 main{max-width:none;padding:0}
 details::details-content{content-visibility:visible;block-size:auto}
 .scroll,.draw,pre{overflow:visible}
+.find{display:none}
+thead button::after{content:none}
 table{width:auto;font-size:7pt}
 th,td{padding-right:.5rem}
 pre{white-space:pre-wrap}

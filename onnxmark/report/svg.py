@@ -88,7 +88,7 @@ def histogram(chart: Histogram) -> str:
 
 
 def bit_map(chart: BitMap) -> str:
-    """A cell a bit, row by row: a square as large as its margin is strong, a cross where the bit is wrong."""
+    """A cell a symbol, row by row: a square as large as its margin is strong, a cross where it is wrong or erased."""
     margins = chart.margins[:MAX_BITS]
     columns, cell = (32, 13) if len(margins) <= 512 else (64, 8)
     left = 34
@@ -115,7 +115,7 @@ def _cells(margins: Sequence[float], columns: int, cell: int, left: int) -> dict
         side = cell * _STRENGTHS[quarter]
         x, y = left + (column + 0.5) * cell - side / 2, 2 + (row + 0.5) * cell - side / 2
         corner, edge = f"M{number(x)} {number(y)}", number(side)
-        if margin >= 0:
+        if margin > 0:
             paths.setdefault(("full", Tone.GOOD), []).append(f"{corner}h{edge}v{edge}h-{edge}z")
         else:
             paths.setdefault(("cross", Tone.BAD), []).append(f"{corner}l{edge} {edge}m0-{edge}l-{edge} {edge}")

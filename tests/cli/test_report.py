@@ -88,7 +88,10 @@ class TestErrors:
             ((KEY,), "not JSON"),
             ((MARKED,), "not JSON"),
             ((), "name a saved result"),
-            (("--schema", "audits"), "no schema 'audits'; choose one of audit, attack, attacks, marking, inspect, key"),
+            (
+                ("--schema", "audits"),
+                "no schema 'audits'; choose one of audit, attack, attacks, marking, inspect, scan, key",
+            ),
         ],
     )
     def test_one_line_and_code_two(self, capsys, arguments, words):

@@ -151,6 +151,21 @@ def test_hugging_face_cache_of_another_repository(tmp_path: Path) -> None:
         read(snapshot / "m.onnx")
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_hugging_face_cache_that_shares_its_blobs(tmp_path: Path, told: bool) -> None:
+    snapshot = cache(tmp_path)
+    hub = tmp_path / "hub"
+    shared = data(hub / "blobs" / "22" / "2222")
+    (hub / "models--org--net" / "blobs" / "2222").unlink()
+    (hub / "models--org--net" / "blobs" / "2222").symlink_to(shared)
+    if told:
+        (hub / ".huggingface-shared-blobs").touch()
+        np.testing.assert_array_equal(read(snapshot / "m.onnx"), W)
+    else:
+        with pytest.raises(ExternalDataError, match="leads out"):
+            read(snapshot / "m.onnx")
+
+
 def test_folders_that_only_look_alike(tmp_path: Path) -> None:
     with pytest.raises(ExternalDataError, match="leads out"):
         read(cache(tmp_path, "projects") / "m.onnx")

@@ -1,4 +1,4 @@
-"""Documents as the commands really make them, one for each situation, made once a session."""
+"""Documents as the commands really make them, one for each situation, made once a session; scans without workers."""
 
 import copy
 import io
@@ -14,7 +14,11 @@ import onnx
 
 import onnxmark
 from onnxmark.cli import run
+from onnxmark.registry.alarms import Alarm
+from onnxmark.registry.conclude import conclude
+from onnxmark.verdict import Policy
 from tests.onnx_models import conv_chain, kernel
+from tests.registry import synthetic
 
 DEMO = Path(onnxmark.__file__).parent / "demo_data"
 MARKED, UNMARKED, KEY, OTHER, INPUTS = (
@@ -71,6 +75,10 @@ SITUATIONS = (
     "attack",
     "attack, measured",
     "attacks",
+    "scan",
+    "scan, complete",
+    "scan, no match",
+    "scan, nothing there",
 )
 
 
@@ -79,7 +87,23 @@ def real_documents():
     """Every situation: name -> document."""
     with tempfile.TemporaryDirectory() as room:
         commands = situations(Path(room))
-        return {name: made(commands[name]) for name in SITUATIONS}
+        return {name: made(commands[name]) for name in SITUATIONS if name in commands} | scans()
+
+
+def scans():
+    """Documents of scans, concluded from results that no worker had to make."""
+    older = [pair for pair in synthetic.mixed() if pair[0].identity != "zoo/copy of resnet18.onnx"]
+    older.append((synthetic.model("gone.onnx"), synthetic.audited([synthetic.hit(3)])))
+    marked = [(synthetic.model("a.onnx"), synthetic.audited([synthetic.hit(1)]))]
+    clean = [(synthetic.model(f"{name}.onnx"), synthetic.audited()) for name in "bcd"]
+    common = {"roots": ["/models"], "keys": synthetic.keys()}
+    baseline = conclude(older, Policy(), **common)
+    return {
+        "scan": conclude(synthetic.mixed(), Policy(), fail_on=Alarm.MATCH, baseline=baseline, **common),
+        "scan, complete": conclude(marked + clean, Policy(registered=True), **common),
+        "scan, no match": conclude(clean, Policy(), fail_on=Alarm.NO_MATCH, **common),
+        "scan, nothing there": conclude([], Policy(), **common),
+    }
 
 
 def of_schema(word):

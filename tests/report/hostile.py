@@ -2,7 +2,10 @@
 
 from tests.report.documents import audit
 
-FREE = ("path", "name", "producer", "reason", "problem", "file", "stored", "why", "label", "recipe", "note", "attack")
+FREE = (
+    *("path", "name", "producer", "reason", "problem", "file", "stored", "why", "label", "recipe", "note", "attack"),
+    *("identity", "layout", "location", "roots", "examples", "places", "models"),
+)
 """Fields whose text comes, or may come, from a file or its author."""
 
 
@@ -18,7 +21,16 @@ def infected(value, text):
     if not isinstance(value, dict):
         return value
     return {
-        name: text if name in FREE and isinstance(entry, str) else infected(entry, text)
+        name: replaced(entry, text) if name in FREE else infected(entry, text)
         for name, entry in value.items()
         if name != "tool"
     } | ({"tool": value["tool"]} if "tool" in value else {})
+
+
+def replaced(value, text):
+    """The text in place of a string or of each string in a list."""
+    if isinstance(value, str):
+        return text
+    if isinstance(value, list) and value and all(isinstance(entry, str) for entry in value):
+        return [text] * len(value)
+    return infected(value, text)

@@ -28,6 +28,7 @@ ONE_OF_EACH = (
     "marking, measured",
     "attack, measured",
     "key of a model",
+    "scan",
     "attacks",
 )
 

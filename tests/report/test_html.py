@@ -19,11 +19,11 @@ from tests.report.sweeps import fidelity, large_sweep, pruning, swept, trial, wi
 VOID = {"meta", "br"}
 ELEMENTS = """
     html head meta title style body main header section footer h1 h2 h3 h4 h5 h6 p ul li dl dt dd div span strong b
-    table caption thead tbody tr th td figure figcaption details summary pre svg desc g path rect circle text
+    table caption thead tbody tr th td figure figcaption details summary pre svg desc g path rect circle text script
 """
 ATTRIBUTES = """
     lang charset http-equiv content name class scope role tabindex aria-label aria-hidden
-    viewbox width height x y d cx cy r stroke-dasharray
+    viewbox width height x y d cx cy r stroke-dasharray data-order
 """
 
 
@@ -33,6 +33,7 @@ class Reader(HTMLParser):
     def __init__(self):
         super().__init__(convert_charrefs=True)
         self.open, self.tags, self.headings, self.meta, self.text, self.styles = [], [], [], {}, [], []
+        self.scripts = []
 
     def handle_starttag(self, tag, attributes):
         self.started(tag, attributes)
@@ -59,7 +60,8 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        (self.styles if self.open and self.open[-1] == "style" else self.text).append(data)
+        inside = self.open[-1] if self.open else ""
+        {"style": self.styles, "script": self.scripts}.get(inside, self.text).append(data)
 
     def handle_comment(self, data):
         raise AssertionError(f"a comment: {data}")
@@ -101,14 +103,31 @@ def test_every_page_is_well_formed_and_complete(html):
     assert {"viewport", "charset", "referrer"} <= reader.meta.keys()
 
 
-def test_the_policy_allows_the_one_style_block_and_nothing_else(html):
+def test_the_policy_allows_the_one_style_block_and_the_one_script_and_nothing_else(html):
     reader = read(html)
     (style,) = reader.styles
-    expected = f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'"
     policy = dict(directive.split(" ", 1) for directive in reader.meta["Content-Security-Policy"].split("; "))
-    assert policy == {
-        "default-src": "'none'", "style-src": expected, "base-uri": "'none'", "form-action": "'none'",
+    expected = {
+        "default-src": "'none'", "style-src": hashed(style), "base-uri": "'none'", "form-action": "'none'",
     }  # fmt: skip
+    if reader.scripts:
+        (script,) = reader.scripts
+        expected["script-src"] = hashed(script)
+    assert policy == expected
+
+
+def hashed(text):
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_only_a_table_to_be_sorted_brings_a_script(situation):
+    reader = read(to_html(page_of(real_documents()[situation])))
+    tables = [attributes for tag, attributes in reader.tags if tag == "table"]
+    sortable = any("sort" in attributes.get("class", "").split() for attributes in tables)
+    assert len(reader.scripts) == sortable
+    assert sortable == (situation in ("scan", "scan, complete", "scan, no match"))
+    assert [tag for tag, _ in reader.tags].count("script") == len(reader.scripts)
 
 
 def test_nothing_comes_from_elsewhere(html):
@@ -127,7 +146,7 @@ def test_headings_go_down_one_step_at_a_time(html):
 
 def test_tables_name_their_rows_and_columns(html):
     for body in re.findall(r"<table.*?</table>", html, re.DOTALL):
-        assert re.match(r'<table( class="[n0-9 ]+")?><caption>', body)
+        assert re.match(r'<table( class="(sort ?)?[n0-9 ]*")?><caption>', body)
         head, _, rows = body.partition("</thead>")
         assert head.count("<th") - 1 == head.count('scope="col"') > 0
         assert rows.count("<tr>") == rows.count('scope="row"')

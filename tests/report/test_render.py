@@ -16,7 +16,7 @@ from onnxmark.report.saved import parse_document
 from tests.report.documents import HOSTILE, SITUATIONS, audit, real_documents
 from tests.report.hostile import infected
 
-AUDITS_ONLY = {Format.SARIF, Format.JUNIT}
+VERDICTS_ONLY = {Format.SARIF, Format.JUNIT}
 EVERYWHERE = {Format.RICH, Format.JSON, Format.JSONL, Format.MD, Format.HTML}
 
 
@@ -43,7 +43,7 @@ def test_a_saved_document_gives_the_same_bytes(situation):
 def test_which_forms_fit():
     for kind in Kind:
         assert set(kind.formats) >= EVERYWHERE
-        assert (set(kind.formats) >= AUDITS_ONLY) == (kind is Kind.AUDIT)
+        assert (set(kind.formats) >= VERDICTS_ONLY) == (kind in (Kind.AUDIT, Kind.SCAN))
     assert {kind for kind in Kind if Format.CSV not in kind.formats} == {Kind.KEY, Kind.MARKING}
 
 
@@ -98,14 +98,27 @@ class TestJsonLines:
 
     @pytest.mark.parametrize(
         ("situation", "entries", "entry"),
-        [("inspect", "models", "model"), ("attack", "steps", "step"), ("attacks", "attacks", "attack")],
+        [
+            ("inspect", "models", "model"),
+            ("attack", "steps", "step"),
+            ("attacks", "attacks", "attack"),
+            ("scan", "entries", "entry"),
+        ],
     )
     def test_the_other_lists(self, situation, entries, entry):
         document = real_documents()[situation]
         lines = [json.loads(line) for line in render(document, Format.JSONL).splitlines()]
         assert [line[entry] for line in lines] == document[entries]
 
-    @pytest.mark.parametrize("situation", ["model unreadable", "key of a shape", "marking"])
+    def test_a_line_of_a_scan_has_the_lengths_of_its_other_lists(self):
+        document = real_documents()["scan"]
+        for line in render(document, Format.JSONL).splitlines():
+            around = json.loads(line)
+            assert around["coverage"] == {"found": 19, "audited": 11, "skipped": 4, "failed": 4}
+            assert (around["policy"], around["summary"]) == (document["policy"], document["summary"])
+            assert not {"groups", "keys", "baseline"} & around.keys()
+
+    @pytest.mark.parametrize("situation", ["model unreadable", "key of a shape", "marking", "scan, nothing there"])
     def test_without_entries_the_document_is_one_line(self, situation):
         document = real_documents()[situation]
         (line,) = render(document, Format.JSONL).splitlines()
@@ -115,7 +128,7 @@ class TestJsonLines:
 @pytest.mark.parametrize("format_", Format)
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names(text, format_):
-    for situation in ("match, answers measured", "layer unreadable", "inspect", "attack"):
+    for situation in ("match, answers measured", "layer unreadable", "inspect", "attack", "scan"):
         document = infected(real_documents()[situation], text)
         if format_ not in kind_of(document).formats:
             continue

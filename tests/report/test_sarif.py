@@ -15,7 +15,8 @@ from onnxmark.report.schema import validate
 from tests.report.documents import HOSTILE, SITUATIONS, audit, real_documents
 from tests.report.hostile import hostile_audit
 
-AUDITS = [name for name in SITUATIONS if not name.startswith(("inspect", "key of", "marking", "attack"))]
+AUDITS = [name for name in SITUATIONS if not name.startswith(("inspect", "key of", "marking", "attack", "scan"))]
+SCANS = [name for name in SITUATIONS if name.startswith("scan")]
 
 OASIS = "c3b4bb2d6093897483348925aaa73af03b3e3f4bd4ca38cef26dcb4212a2682e"
 """SHA-256 of sarif-2.1/schema/sarif-schema-2.1.0.json in the committee's repository, oasis-tcs/sarif-spec."""
@@ -33,10 +34,10 @@ def run_of(document):
     return run
 
 
-@pytest.mark.parametrize("situation", AUDITS)
-def test_every_audit_is_valid(official, situation):
+@pytest.mark.parametrize("situation", [*AUDITS, *SCANS])
+def test_every_audit_and_scan_is_valid(official, situation):
     document = real_documents()[situation]
-    assert document["schema"] == Kind.AUDIT
+    assert document["schema"] == (Kind.SCAN if situation in SCANS else Kind.AUDIT)
     official.validate(json.loads(to_sarif(document)))
 
 
@@ -73,7 +74,7 @@ def test_a_free_form_match_asks_for_a_person():
     assert "never evidence of ownership" in result["message"]["text"]
 
 
-@pytest.mark.parametrize("situation", AUDITS)
+@pytest.mark.parametrize("situation", [*AUDITS, *SCANS])
 def test_the_level_is_none_unless_the_kind_is_fail(situation):
     # SARIF 2.1.0, 3.27.9 and 3.27.10: the schema cannot say so.
     for result in run_of(real_documents()[situation])["results"]:
@@ -113,7 +114,7 @@ def test_attacks_that_were_not_tried_are_not_counted():
 def test_rules_are_stable_and_explained():
     driver = run_of(real_documents()["match"])["tool"]["driver"]
     assert [rule["id"] for rule in driver["rules"]] == ["OM001", "OM002"]
-    assert [rule["id"] for rule in driver["notifications"]] == ["OM101", "OM102"]
+    assert [rule["id"] for rule in driver["notifications"]] == ["OM101", "OM102", "OM103"]
     for rule in driver["rules"]:
         assert len(rule["help"]["text"]) > 80
     for result in run_of(real_documents()["match"])["results"]:
@@ -176,7 +177,7 @@ def test_what_could_not_be_read_is_a_notification():
     assert "truncated" in note["message"]["text"]
 
 
-@pytest.mark.parametrize("situation", ["match", "no layer fits", "layer unreadable", "model unreadable"])
+@pytest.mark.parametrize("situation", ["match", "no layer fits", "layer unreadable", "model unreadable", "scan"])
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names(official, text, situation):
     document = hostile_audit(text, situation)

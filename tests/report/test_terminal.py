@@ -129,7 +129,7 @@ class TestBlocks:
         assert blocks.columns((0, 0), 1) == ("    ",)
 
     def test_bits(self):
-        assert blocks.bits((1.0, -1.0, 0.6, 0.3, 0.0)) == ("█×▓▒░",)
+        assert blocks.bits((1.0, -1.0, 0.6, 0.3, 0.05, 0.0)) == ("█×▓▒░×",)
         assert [len(line) for line in blocks.bits((1.0,) * 130)] == [64, 64, 2]
         assert blocks.bits(()) == ()
 

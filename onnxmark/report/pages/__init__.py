@@ -19,6 +19,7 @@ _MODULES: Final = {
     "onnxmark/attacks/v1": ("attack", "attacks_page"),
     "onnxmark/marking/v1": ("marking", "marking_page"),
     "onnxmark/inspect/v1": ("inspect", "inspect_page"),
+    "onnxmark/scan/v1": ("scan", "scan_page"),
     "onnxmark/key/v1": ("key", "key_page"),
 }
 

@@ -126,3 +126,8 @@ def colophon(document: Document) -> str:
 def counted(count: int, noun: str) -> str:
     """``1 trial``, ``3 trials``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def many(count: int, noun: str, nouns: str = "") -> str:
+    """``1 model``, ``10,000 models``; the plural where an s will not do."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
