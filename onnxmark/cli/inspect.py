@@ -87,6 +87,8 @@ def _entry(path: Path, bits: int, list_only: bool) -> dict[str, Any]:
 def _layer(model: Model, site: WeightSite, bits: int, list_only: bool) -> dict[str, Any]:
     from onnxmark.model.profile import profile
     from onnxmark.report.document import capacity_document, folding_document, profile_document, site_document
+    from onnxmark.schemes.constant_weight.lengths import roomiest
+    from onnxmark.schemes.constant_weight.parameters import DEFAULT_RATE
     from onnxmark.schemes.projection.capacity import capacity
     from onnxmark.schemes.projection.carriers import default_kind
 
@@ -104,4 +106,7 @@ def _layer(model: Model, site: WeightSite, bits: int, list_only: bool) -> dict[s
         "profile": looks,
         "carrier": None if room is None else default_kind(site.shape),
         "capacity": None if room is None else capacity_document(room),
+        "constant_weight": None
+        if room is None
+        else {"rate": DEFAULT_RATE, "bits": roomiest(room.n_weights, DEFAULT_RATE)},
     }

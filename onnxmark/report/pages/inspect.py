@@ -100,6 +100,8 @@ def _detail(layer: Document) -> Section:
         rows.append(Fact("weights", _distribution(looks)))
     if capacity is not None:
         rows.append(Fact("capacity", _capacity(capacity, layer["carrier"])))
+    if (code := layer.get("constant_weight")) is not None:
+        rows.append(Fact("constant weight code", f"up to {code['bits']:,} bits that {code['rate']:.0%} pruning leaves"))
     return Section(f"{layer['position']}  {name_of(layer['name'])}", (Facts(tuple(rows)),))
 
 

@@ -6,6 +6,7 @@ for 256 bits are lengths 269, 560, 920 and 3290 at shares of .4, .1, .05 and .01
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from fractions import Fraction
@@ -82,3 +83,15 @@ def _shortest(n_bits: int, ones: Callable[[int], int]) -> ConstantWeightCode:
         middle = (low + high) // 2
         low, high = (low, middle) if code(middle).capacity >= n_bits else (middle, high)
     return code(high)
+
+
+def roomiest(n_weights: int, rate: float) -> int:
+    """Bits that the weights of a layer could carry at most, to within one, and still be whole after pruning.
+
+    Args:
+        n_weights: Weights of the layer, at least 2.
+        rate: Share of them that pruning takes, 0 to below 1: no more than the rest can be large.
+    """
+    ones = min(n_weights // 2, n_weights - round(rate * n_weights))
+    natural = math.lgamma(n_weights + 1) - math.lgamma(ones + 1) - math.lgamma(n_weights - ones + 1)
+    return max(0, math.floor(natural / math.log(2)))

@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from onnxmark.schemes.constant_weight.lengths import SHARES, fewest_ones, shortest_code, shortest_codes, shortest_length
+from onnxmark.schemes.constant_weight.code import ConstantWeightCode
+from onnxmark.schemes.constant_weight.lengths import (
+    SHARES,
+    fewest_ones,
+    roomiest,
+    shortest_code,
+    shortest_codes,
+    shortest_length,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +66,13 @@ def test_shares_out_of_range(n_bits, share):
 def test_lengths_out_of_range(n_bits, weight):
     with pytest.raises(ValueError, match="at least one bit"):
         shortest_length(n_bits, weight)
+
+
+@pytest.mark.parametrize(("n_weights", "rate"), [(2, 0.0), (40, 0.5), (600, 0.9), (18432, 0.95), (36864, 0.99)])
+def test_the_roomiest_code_is_the_one_of_all_weights(n_weights, rate):
+    ones = min(n_weights // 2, n_weights - round(rate * n_weights))
+    assert abs(roomiest(n_weights, rate) - ConstantWeightCode(n_weights, ones).capacity) <= 1
+
+
+def test_nothing_is_left_after_pruning_all_but_nothing():
+    assert roomiest(100, 0.999) == 0

@@ -1,0 +1,79 @@
+"""How does a scan's cost grow with models and with keys, and what would a million models and ten thousand keys take?
+
+Parts of a registry made by :mod:`benchmarks.registry.scan` are scanned with parts of its ring. Seconds are fitted by
+``start + models * (a + b * keys)`` (least squares on relative errors): what a model costs by itself, and what each key
+adds to it.
+
+    python -m benchmarks.registry.growth ROOM [--workers 2] [--json PATH]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import typer
+
+from benchmarks.registry.population import Population
+from benchmarks.registry.scan import scanned
+
+_MODELS: Final = (128, 256, 512)
+_KEYS: Final = (25, 50, 100, 200)
+_LARGE: Final = (1_000_000, 10_000)
+
+
+def main(
+    room: Annotated[Path, typer.Argument(help="Folder of a registry, as benchmarks.registry.scan --room left it.")],
+    workers: Annotated[int, typer.Option(help="Workers of each scan.")] = 2,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the figures there, too.")] = None,
+) -> None:
+    """Scan parts of a registry with parts of a ring, and fit the cost."""
+    known = json.loads((room / "population.json").read_text())
+    whole = Population(room / "models", room / "keys", known["planted"], known["logical"])
+    rows: list[dict[str, Any]] = []
+    for n_models in _MODELS:
+        models = _linked(sorted(whole.models.rglob("*.onnx"))[:: max(1, 10_000 // n_models)][:n_models], room / "some")
+        for n_keys in _KEYS:
+            ring = _linked(sorted(whole.keys.glob("*.npy"))[:n_keys], room / "ring")
+            found = scanned(models, replace(whole, keys=ring), f"local:{workers}")
+            rows.append({"models": n_models, "keys": n_keys, "seconds": found["seconds"]})
+            print(rows[-1], flush=True)
+    figures = {"workers": workers, "rows": rows, **_fit(rows, workers)}
+    print(json.dumps(figures, indent=2))
+    if out is not None:
+        out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _linked(files: list[Path], place: Path) -> Path:
+    """A folder of hard links."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for path in files:
+        os.link(path, place / path.name)
+    return place
+
+
+def _fit(rows: list[dict[str, Any]], workers: int) -> dict[str, Any]:
+    seconds = np.array([row["seconds"] for row in rows])
+    sizes = np.array([[1, row["models"], row["models"] * row["keys"]] for row in rows], dtype=np.float64)
+    start, each, by_key = np.linalg.lstsq(sizes / seconds[:, np.newaxis], np.ones(len(rows)), rcond=None)[0]
+    models, keys = _LARGE
+    fitted = sizes @ np.array([start, each, by_key])
+    return {
+        "start_s": round(float(start), 2),
+        "ms_per_model": round(1e3 * float(each), 2),
+        "ms_per_model_and_key": round(1e3 * float(by_key), 4),
+        "largest_error_of_the_fit": round(float(np.abs(fitted / seconds - 1).max()), 2),
+        "core_hours_of_a_million_models_and_ten_thousand_keys": round(
+            workers * models * float(each + by_key * keys) / 3600
+        ),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
