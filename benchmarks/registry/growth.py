@@ -1,8 +1,8 @@
 """How does a scan's cost grow with models and with keys, and what would a million models and ten thousand keys take?
 
 Parts of a registry made by :mod:`benchmarks.registry.scan` are scanned with parts of its ring. Seconds are fitted by
-``start + models * (a + b * keys)`` (least squares on relative errors): what a model costs by itself, and what each key
-adds to it.
+``start + c * keys + models * (a + b * keys)``, least squares on relative errors: ``c`` stretches a key, once; ``a`` is
+what a model costs by itself, and ``b`` what each key adds to it.
 
     python -m benchmarks.registry.growth ROOM [--workers 2] [--json PATH]
 """
@@ -22,8 +22,8 @@ import typer
 from benchmarks.registry.population import Population
 from benchmarks.registry.scan import scanned
 
-_MODELS: Final = (128, 256, 512)
-_KEYS: Final = (25, 50, 100, 200)
+_MODELS: Final = (128, 384)
+_KEYS: Final = (50, 100, 200)
 _LARGE: Final = (1_000_000, 10_000)
 
 
@@ -60,12 +60,13 @@ def _linked(files: list[Path], place: Path) -> Path:
 
 def _fit(rows: list[dict[str, Any]], workers: int) -> dict[str, Any]:
     seconds = np.array([row["seconds"] for row in rows])
-    sizes = np.array([[1, row["models"], row["models"] * row["keys"]] for row in rows], dtype=np.float64)
-    start, each, by_key = np.linalg.lstsq(sizes / seconds[:, np.newaxis], np.ones(len(rows)), rcond=None)[0]
+    sizes = np.array([[1, row["keys"], row["models"], row["models"] * row["keys"]] for row in rows], dtype=np.float64)
+    start, stretch, each, by_key = np.linalg.lstsq(sizes / seconds[:, np.newaxis], np.ones(len(rows)), rcond=None)[0]
     models, keys = _LARGE
-    fitted = sizes @ np.array([start, each, by_key])
+    fitted = sizes @ np.array([start, stretch, each, by_key])
     return {
         "start_s": round(float(start), 2),
+        "ms_per_key": round(1e3 * float(stretch), 2),
         "ms_per_model": round(1e3 * float(each), 2),
         "ms_per_model_and_key": round(1e3 * float(by_key), 4),
         "largest_error_of_the_fit": round(float(np.abs(fitted / seconds - 1).max()), 2),

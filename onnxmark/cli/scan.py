@@ -126,7 +126,9 @@ def scan(
         limits = Limits(seconds=timeout, memory=_bytes(memory))
         workers = stack.enter_context(open_engine(engine, jobs=jobs or os.cpu_count() or 1, limits=limits))
         with scan_progress(found, policy, quiet=no_progress) as tell:
-            for done in run_scan(found, task, journal, workers, batching=Batching(128, 2**33)):
+            # Large chunks share what keys cost; several for each worker let all of them end together.
+            batching = Batching(min(max(len(found) // (6 * workers.capacity), 8), 128), 2**32)
+            for done in run_scan(found, task, journal, workers, batching=batching):
                 tell(done)
         journal.finish()
         document = _concluded(journal, policy, fail_on, old)

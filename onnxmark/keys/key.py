@@ -104,7 +104,11 @@ class Key:
 
     @cached_property
     def master(self) -> Secret:
-        """The stretched secret all of the key's streams start from (a tenth of a second, once).
+        """The stretched secret all of the key's streams start from (a tenth of a second, once)."""
+        return self.stretched()
+
+    def stretched(self) -> Secret:
+        """The stretched secret, derived anew; other threads run meanwhile.
 
         Everything that shapes a reading is bound into it: whoever tries other parameters, layers or arrays with the
         same seed has to stretch it anew.

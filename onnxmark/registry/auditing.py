@@ -37,8 +37,8 @@ LEVEL: Final = 1e-5
 """Readings of at most this probability, before correction and over both signs, are kept; alpha, where it is larger."""
 SIGNS: Final = 2
 
-HELD: Final = 2**29
-"""Bytes of weights held at once, 512 MiB; a single model may need more."""
+HELD: Final = 2**28
+"""Bytes of weights held at once, 256 MiB; a worker takes about four times as much, and a single model may need more."""
 
 Result = dict[str, Any]
 _Column = tuple[int, Place, Float32Array]

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -107,7 +108,9 @@ def ring_folder(paths: Sequence[Path]) -> Iterator[Path]:
     room = Path(tempfile.mkdtemp(prefix="onnxmark-ring-"))
     try:
         (room / _LIST).write_text(json.dumps([os.fspath(path.resolve()) for path, _ in keys.values()]))
-        secrets = [key.master.reveal() if isinstance(key, Key) else bytes(32) for _, key in keys.values()]
+        # Deriving is what takes long here, and it lets other threads run.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            secrets = list(pool.map(_secret, [key for _, key in keys.values()]))
         descriptor = os.open(room / _SECRETS, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             np.save(file, np.frombuffer(b"".join(secrets), dtype=np.uint8).reshape(-1, 32))
@@ -131,6 +134,11 @@ def load_ring(folder: Path) -> Ring:
     return ring_of(
         [_with_secret(load_key(path), secret.tobytes()) for path, secret in zip(paths, secrets, strict=True)]
     )
+
+
+def _secret(key: AnyKey) -> bytes:
+    # Not the cached one: before Python 3.12 its lock lets one thread at a time derive.
+    return key.stretched().reveal() if isinstance(key, Key) else bytes(32)
 
 
 def _with_secret(key: AnyKey, secret: bytes) -> AnyKey:
