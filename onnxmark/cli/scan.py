@@ -8,7 +8,7 @@ import tempfile
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -275,12 +275,8 @@ def _concluded(journal: Journal, policy: Policy, fail_on: Alarm, baseline: Docum
     from onnxmark.registry.conclude import conclude
 
     public = json.loads(str(journal.terms.options[_PUBLIC]))
-    rows = [(row.found, None if row.result is None else _plain(row.result)) for row in journal.rows()]
+    rows = ((row.found, row.result) for row in journal.rows())
     return conclude(rows, policy, roots=journal.roots, keys=public, fail_on=fail_on, baseline=baseline)
-
-
-def _plain(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in result.items() if name != "companions"}
 
 
 def _code(document: Document, fail_on: Alarm) -> ExitCode:

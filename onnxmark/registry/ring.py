@@ -24,7 +24,7 @@ import numpy as np
 from onnxmark.errors import KeyFileError
 from onnxmark.keys import AnyKey, Key, Secret, load_key
 from onnxmark.plugins import scheme as scheme_of
-from onnxmark.schemes.scheme import Reads, Scheme, Shape
+from onnxmark.schemes.scheme import Reads, Shape
 
 _LIST: Final = "keys.json"
 _SECRETS: Final = "secrets.npy"
@@ -63,10 +63,6 @@ class Ring:
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    def scheme(self, index: int) -> Scheme:
-        """The scheme of a key."""
-        return scheme_of(self.keys[index].scheme)
 
 
 def ring_of(keys: Sequence[AnyKey]) -> Ring:
