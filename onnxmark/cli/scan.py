@@ -115,7 +115,7 @@ def scan(
         from onnxmark.registry.ring import load_ring, ring_folder
         from onnxmark.registry.running import Batching, run_scan
 
-        folder = stack.enter_context(ring_folder(paths))
+        folder = stack.enter_context(ring_folder(paths, jobs))
         ring = load_ring(folder)
         _say_asking(ring)
         level = max(LEVEL, alpha)

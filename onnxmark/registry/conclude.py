@@ -7,7 +7,6 @@ depends on models, keys and policy alone: not on the order in which results came
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,6 +18,7 @@ from onnxmark.errors import ReportError
 from onnxmark.registry.alarms import Alarm
 from onnxmark.registry.entries import Found, Outcome
 from onnxmark.registry.lineage import compared, groups_of
+from onnxmark.registry.urls import public
 from onnxmark.report.document import ABSENCE, SCAN_SCHEMA, judged_document, unread_document
 from onnxmark.schemes.evidence import Evidence
 from onnxmark.verdict import Policy, Verdict, inconclusive, judge, overall
@@ -28,9 +28,6 @@ Document = dict[str, Any]
 UNFINISHED: Final = "not audited: the scan ended before it came to this model; run the same command to go on"
 _EXAMPLES: Final = 5
 """Places named for each reason for which something was left out."""
-
-_USER: Final = re.compile(r"^([A-Za-z][\w+.-]*://)[^/@]*@")
-_QUERY: Final = re.compile(r"^([A-Za-z][\w+.-]*://[^?#]*)[?#].*", re.DOTALL)
 
 
 def conclude(
@@ -71,7 +68,7 @@ def conclude(
         "tool": {"name": "onnxmark", "version": __version__},
         "status": _status(entries, coverage),
         "verdict": str(overall([Verdict(entry["verdict"]) for entry in entries])),
-        "roots": [_public(root) for root in roots],
+        "roots": [public(root) for root in roots],
         "coverage": coverage,
         "policy": court.policy_document(fail_on),
         "keys": {"count": len(court.keys), "commitments": sorted(court.keys)},
@@ -112,7 +109,7 @@ class _Court:
             "model": {
                 "identity": found.identity,
                 "layout": found.layout,
-                "location": _public(found.location),
+                "location": public(found.location),
                 "bytes": facts.get("bytes", found.size),
                 "sha256": facts.get("sha256"),
             },
@@ -153,7 +150,7 @@ def _named(results: Iterable[tuple[Found, Document | None]]) -> Iterator[tuple[F
     names = [found.identity for found, _ in pairs]
     for index, (found, raw) in enumerate(pairs):
         shared = found.identity in (*names[index - 1 : index], *names[index + 1 : index + 2])
-        yield replace(found, identity=f"{found.identity} ({_public(found.location)})") if shared else found, raw
+        yield replace(found, identity=f"{found.identity} ({public(found.location)})") if shared else found, raw
 
 
 def _evidence(log10_p: float) -> Evidence:
@@ -218,8 +215,3 @@ def _caveats(entries: Sequence[Document]) -> list[str]:
     """What the matches do not prove, each once, and what their absence does not."""
     matches = (finding for entry in entries for finding in entry["findings"] if finding["verdict"] == Verdict.MATCH)
     return list(dict.fromkeys([*(caveat for finding in matches for caveat in finding["does_not_prove"]), ABSENCE]))
-
-
-def _public(location: str) -> str:
-    """A location without what may be secret in a URL: the user, and the query of a signed one."""
-    return _QUERY.sub(r"\1", _USER.sub(r"\1", location))

@@ -31,8 +31,8 @@ from onnxmark.registry.layouts.hugging_face import Repository, around
 from onnxmark.registry.layouts.layout import last_part, parent
 from onnxmark.registry.layouts.mlflow_names import Registry
 from onnxmark.registry.pointers import MOST_BYTES, SUFFIX, dvc_pointer
-from onnxmark.registry.remote import is_remote, without_credentials
 from onnxmark.registry.remote_walking import remote_models
+from onnxmark.registry.urls import is_remote, public
 from onnxmark.registry.walking import NOT_UTF8, Sighting, Tally, Walker, is_utf8, single
 
 _EVERYTHING: Final = Filters()
@@ -54,7 +54,7 @@ def discover(roots: Sequence[str], filters: Filters = _EVERYTHING, tally: Tally 
     given = _outermost([_path_of(root) for root in roots])
     for root in given:
         found = remote_models(root, filters, tally) if is_remote(root) else _local(root, filters, tally)
-        prefix = f"{without_credentials(root).rstrip('/')}/" if len(given) > 1 else ""
+        prefix = f"{public(root).rstrip('/')}/" if len(given) > 1 else ""
         for each in found:
             yield replace(each, identity=printable(prefix + each.identity)) if prefix else each
 

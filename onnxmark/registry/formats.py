@@ -55,22 +55,26 @@ def _convertible(words: str, *suffixes: str) -> _Format:
     return _Format(words, suffixes, f"convert it: onnxmark convert MODEL{suffixes[0]} -o MODEL.onnx")
 
 
-_WEIGHTS_ONLY = "holds weights without a graph: export the model it belongs to to ONNX"
 _TFLITE = _convertible("TensorFlow Lite", ".tflite", ".lite")
 _ORT = _convertible("ONNX Runtime flatbuffer", ".ort")
-_TORCH = _convertible("PyTorch archive", ".pt", ".pth", ".ckpt", ".torchscript")
+_TORCH = _Format(
+    "PyTorch archive",
+    (".pt", ".pth", ".ckpt", ".torchscript"),
+    "opening it may run code, so convert it where you trust it: onnxmark convert MODEL.pt --trust -o MODEL.onnx",
+)
+_EXPORTED = _convertible("PyTorch exported program", ".pt2")
 _KERAS = _convertible("Keras archive", ".keras")
 _HDF5 = _convertible("HDF5 (Keras model or weights)", ".h5", ".hdf5")
 _ONNX_TEXT = _convertible("ONNX as text", ".onnxtxt", ".onnxtext", ".onnxjson")
 _SAVED_MODEL = _Format(
     "TensorFlow SavedModel", (), "convert its directory: onnxmark convert SAVED_MODEL_DIR -o MODEL.onnx"
 )
-_SAFETENSORS = _Format("safetensors", (".safetensors",), _WEIGHTS_ONLY)
-_GGUF = _Format("GGUF", (".gguf",), _WEIGHTS_ONLY)
+_SAFETENSORS = _convertible("safetensors", ".safetensors")
+_GGUF = _Format("GGUF", (".gguf",), "holds weights without a graph: export the model it belongs to to ONNX")
 _PICKLE = _Format(
     "pickle, which is never opened here because it may run code",
     (".pkl", ".pickle", ".joblib"),
-    "convert it where you trust it: onnxmark convert MODEL.pkl -o MODEL.onnx",
+    "export the model in it to ONNX where you trust it",
 )
 _OTHER_TOOL = _Format(
     "model of another tool",
@@ -81,7 +85,7 @@ _MARKED = (_TFLITE, _ORT, _KERAS, _HDF5, _SAFETENSORS, _GGUF)
 """Formats whose files all begin with a mark of theirs."""
 _TEXTUAL = (_PICKLE, _ONNX_TEXT)
 """Formats whose files may be text."""
-_FORMATS = (*_MARKED, *_TEXTUAL, _TORCH, _OTHER_TOOL)
+_FORMATS = (*_MARKED, *_TEXTUAL, _TORCH, _EXPORTED, _OTHER_TOOL)
 
 _MAGIC: tuple[tuple[int, bytes, _Format], ...] = (
     (4, b"TFL3", _TFLITE),
@@ -178,6 +182,8 @@ def _zipped(lowered: str, head: bytes) -> _Format | None:
     """Whose archive it is, from its first member: zip files of other kinds are none of ours."""
     end = 30 + int.from_bytes(head[26:28], "little")
     first = head[30:end]
+    if lowered.endswith(_EXPORTED.suffixes):
+        return _EXPORTED
     # PyTorch aligns its members with an extra field of its own, "FB".
     if first.endswith(b"/data.pkl") or head.startswith(b"FB", end) or lowered.endswith(_TORCH.suffixes):
         return _TORCH

@@ -9,7 +9,6 @@ caught whole and told in one line.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from onnxmark.model import open_model
 from onnxmark.model.external import reference
 from onnxmark.model.records import Storage, Tensor
 from onnxmark.registry.layouts.layout import parent
+from onnxmark.registry.urls import carries_password, is_remote, public
 
 if TYPE_CHECKING:
     from onnxmark.model import Model
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT: Final = 16 << 30
 """Bytes of a model and its data that are brought onto this machine."""
 _PIECE: Final = 8 << 20
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z][A-Za-z0-9+.-]*)*://")
 
 
 class RemoteFiles(Protocol):
@@ -57,18 +56,6 @@ class RemoteFiles(Protocol):
         ...
 
 
-def is_remote(root: str) -> bool:
-    """Whether a root is a URL rather than a path; ``file://`` is a URL of a path."""
-    return _URL.match(root) is not None
-
-
-def without_credentials(url: str) -> str:
-    """A URL as it may be shown."""
-    scheme, _, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}" if ":" in place.rpartition("@")[0] else url
-
-
 def opened(url: str) -> tuple[RemoteFiles, str]:
     """The file system a URL means, and the path in it.
 
@@ -79,11 +66,9 @@ def opened(url: str) -> tuple[RemoteFiles, str]:
     try:
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]
     except ImportError as error:
-        raise MissingExtra("fsspec", "remote", f"reading {without_credentials(url)!r}") from error
-    if without_credentials(url) != url:
-        raise ModelUnavailable(
-            f"{without_credentials(url)!r}: the URL carries a password; configure it in fsspec instead"
-        )
+        raise MissingExtra("fsspec", "remote", f"reading {public(url)!r}") from error
+    if carries_password(url):
+        raise ModelUnavailable(f"{public(url)!r}: the URL carries a password; configure it in fsspec instead")
     with told(url):
         files, path = url_to_fs(url)
     return files, path
@@ -162,7 +147,7 @@ class _Fetch:
                         break
                     out.write(piece)
         if self.left < 0:
-            where = without_credentials(self.location)
+            where = public(self.location)
             raise ModelLimitError(f"{where!r}: with its data it has more bytes than may be fetched; raise the limit")
 
 
@@ -177,4 +162,4 @@ def told(url: str) -> Iterator[None]:
         yield
     except Exception as error:
         what = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelUnavailable(f"{without_credentials(url)!r}: cannot be read ({what}); check the URL") from error
+        raise ModelUnavailable(f"{public(url)!r}: cannot be read ({what}); check the URL") from error

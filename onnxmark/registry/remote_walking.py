@@ -17,7 +17,8 @@ from onnxmark.registry.filters import Filters
 from onnxmark.registry.formats import HEAD, Judgement, is_saved_model, judged, named_like_a_model
 from onnxmark.registry.layouts import Layout, Plain, recognised
 from onnxmark.registry.layouts.layout import below, last_part, parent
-from onnxmark.registry.remote import RemoteFiles, opened, told, without_credentials
+from onnxmark.registry.remote import RemoteFiles, opened, told
+from onnxmark.registry.urls import public
 from onnxmark.registry.walking import Tally
 
 _DEEPEST: Final = 128
@@ -36,7 +37,7 @@ def remote_models(root: str, filters: Filters, tally: Tally) -> Iterator[Found]:
         with told(root):
             details = files.info(top)
     except ModelUnavailable as error:
-        yield Found(without_credentials(root), "plain", without_credentials(root), Outcome.FAILED, reason=str(error))
+        yield Found(public(root), "plain", public(root), Outcome.FAILED, reason=str(error))
         return
     walk = _RemoteWalk(files, top.rstrip("/"), filters, tally)
     if details["type"] == "file":

@@ -90,11 +90,12 @@ def ring_of(keys: Sequence[AnyKey]) -> Ring:
 
 
 @contextmanager
-def ring_folder(paths: Sequence[Path]) -> Iterator[Path]:
+def ring_folder(paths: Sequence[Path], jobs: int | None = None) -> Iterator[Path]:
     """The folder that workers read a ring from, removed afterwards.
 
     Args:
         paths: Key files.
+        jobs: Keys to stretch at a time; None: as many as there are processors.
 
     Raises:
         KeyFileError: A key cannot be used.
@@ -105,7 +106,7 @@ def ring_folder(paths: Sequence[Path]) -> Iterator[Path]:
     try:
         (room / _LIST).write_text(json.dumps([os.fspath(path.resolve()) for path, _ in keys.values()]))
         # Deriving is what takes long here, and it lets other threads run.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
             secrets = list(pool.map(_secret, [key for _, key in keys.values()]))
         descriptor = os.open(room / _SECRETS, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -14,7 +14,8 @@ from onnxmark.model import open_model
 from onnxmark.registry import remote
 from onnxmark.registry.discovery import discover
 from onnxmark.registry.entries import Outcome
-from onnxmark.registry.remote import is_remote, local_copy, opened, without_credentials
+from onnxmark.registry.remote import local_copy, opened
+from onnxmark.registry.urls import carries_password, is_remote, public
 from onnxmark.registry.walking import Tally
 from tests.registry.discovery.registries import (
     data_bytes,
@@ -161,18 +162,26 @@ def test_urls_and_paths(root: str, remotely: bool):
     assert is_remote(root) == remotely
 
 
+def test_what_may_be_secret_is_not_shown():
+    assert public("sftp://me@host/p") == "sftp://host/p"
+    assert not carries_password("sftp://me@host/p")
+    assert public("az://box/m.onnx?sig=abc&sp=r#frag") == "az://box/m.onnx"
+    assert public("filecache::s3://key:secret@b/k?x=1") == "filecache::s3://b/k"
+    assert public("/srv/what?#name@home.onnx") == "/srv/what?#name@home.onnx"
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("sftp://me:secret@host/p", "sftp://host/p"),
         ("s3://KEY:secret@bucket", "s3://bucket"),
         ("sftp://me:se@cret@host/p", "sftp://host/p"),
-        ("sftp://me@host/p", "sftp://me@host/p"),
         ("hf://org/name@rev/f:1@x", "hf://org/name@rev/f:1@x"),
     ],
 )
 def test_passwords_are_neither_used_nor_shown(url: str, shown: str):
-    assert without_credentials(url) == shown
+    assert public(url) == shown
+    assert carries_password(url) == (url != shown)
     if url == shown:
         return
     one = only(url)
