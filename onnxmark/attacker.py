@@ -15,6 +15,7 @@ from onnxmark.errors import AttackError, CalibrationError, CarrierError
 from onnxmark.model import open_model
 from onnxmark.model.running.calibration import Calibration, load_calibration
 from onnxmark.model.running.taps import input_second_moment
+from onnxmark.model.weights_only import is_weights_only
 from onnxmark.weights import WeightTensor
 
 
@@ -56,6 +57,7 @@ class Attacker:
     reference: Path | None = None
     calibration: Path | None = None
     labels: Path | None = None
+    _graph: bool | None = field(default=None, repr=False)
     _kept: dict[tuple[Need, str], Float32Array | Float64Array] = field(default_factory=dict, repr=False)
 
     def inputs(self) -> Calibration:
@@ -69,7 +71,13 @@ class Attacker:
         return load_calibration(self.calibration, self.labels)
 
     def lacks(self, recipe: Recipe) -> str | None:
-        """Why a recipe cannot be tried with what there is, or None."""
+        """Why a recipe cannot be tried with what there is, or None.
+
+        Raises:
+            ModelError: The model cannot be read.
+        """
+        if is_model_attack(recipe) and not self._has_graph():
+            return "needs the model's graph, and this file holds weights only; convert the model with its graph"
         there = {
             Need.REFERENCE: self.reference,
             Need.SECOND_MOMENT: self.calibration,
@@ -96,6 +104,12 @@ class Attacker:
     def file_means(self, rng: np.random.Generator, layers: tuple[str, ...] | None = None) -> FileMeans:
         """What an attack on the file has."""
         return FileMeans(rng, layers, self.calibration)
+
+    def _has_graph(self) -> bool:
+        if self._graph is None:
+            with open_model(self.path) as model:
+                self._graph = not is_weights_only(model.metadata)
+        return self._graph
 
     def _get(self, need: Need, layer: WeightTensor) -> Float32Array | Float64Array:
         kept = (need, "" if need is Need.MAGNITUDES else layer.name)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +19,7 @@ from onnxmark.audit import named_sites
 from onnxmark.errors import AttackError, CarrierError, ModelError, WriteBackError
 from onnxmark.model import Model, WeightSite, open_model, write_model
 from onnxmark.model.editing.provenance import append_metadata
+from onnxmark.model.editing.publishing import publish, room_beside
 from onnxmark.model.external import is_same_file
 from onnxmark.model.running.calibration import load_calibration
 from onnxmark.model.running.runtime import Fidelity, fidelity
@@ -131,7 +130,7 @@ def attack_file(
     inputs = None if calibration is None else load_calibration(calibration, labels)
     steps = []
     # What is half done never bears the name asked for: all of it happens in a room beside the output.
-    with _room_beside(output) as room:
+    with room_beside(output) as room:
         current = path
         for count, recipe in enumerate(recipes):
             if progress is not None:
@@ -145,7 +144,7 @@ def attack_file(
             append_metadata(current, {PROVENANCE: provenance(recipes, seed, layer)})
         sizes = _sizes(current)
         moved = None if inputs is None else fidelity(path, current, inputs)
-        _publish(current, output, path)
+        publish(current, output, path)
     if progress is not None:
         progress(len(recipes), len(recipes))
     return Attacking(
@@ -163,39 +162,6 @@ def provenance(recipes: Sequence[Recipe], seed: int, layer: str | None) -> str:
     """What an attacked model says of itself, in one line."""
     where = "" if layer is None else f" on {layer!r}"
     return f"onnxmark {__version__}: {', '.join(map(repr, recipes))}{where}, seed {seed}"
-
-
-@contextmanager
-def _room_beside(output: Path) -> Iterator[Path]:
-    try:
-        room = tempfile.TemporaryDirectory(prefix=".onnxmark-", dir=output.parent)
-    except OSError as error:
-        raise WriteBackError(
-            f"{str(output)!r} cannot be written: {error.strerror}; choose another directory"
-        ) from error
-    with room as name:
-        yield Path(name)
-
-
-def _publish(made: Path, output: Path, source: Path) -> None:
-    """Move a model and its data files to where they belong, the model last.
-
-    Raises:
-        WriteBackError: A data file would overwrite one that stands beside the source.
-    """
-    data = sorted(file for file in made.parent.rglob("*") if file.is_file() and file != made)
-    homes = [output.parent / file.relative_to(made.parent) for file in data]
-    if is_same_file(source.parent, output.parent):
-        for home in homes:
-            if home.exists():
-                raise WriteBackError(
-                    f"{str(output)!r}: its weights lie in {home.name!r}, which the original has beside it, too; write "
-                    "the copy to another directory"
-                )
-    for file, home in zip(data, homes, strict=True):
-        home.parent.mkdir(parents=True, exist_ok=True)
-        file.replace(home)
-    made.replace(output)
 
 
 def _step(attacker: Attacker, recipe: Recipe, target: Path, layer: str | None, seed: tuple[int, int]) -> Step:

@@ -8,7 +8,9 @@
     │   ├── ExternalDataError    external data missing, outside the model's directory, or out of bounds
     │   ├── ModelLimitError      larger or deeper than the limits a reader keeps
     │   ├── WeightsUnresolved    a layer's weights are not constants of the file, or stored in a way we cannot read
-    │   └── WriteBackError       values cannot be put back in the place they came from
+    │   ├── WriteBackError       values cannot be put back in the place they came from
+    │   └── ConversionError      a model of another framework cannot be converted, or not be put back
+    ├── TrustRequired            a container could run code of its own, and nobody said that it may
     ├── KeyFileError             a key file cannot be used: hostile, truncated, of another version
     ├── MessageError             message bits that do not fit the key
     ├── CarrierError             the model has no layer that fits the key or the layer named
@@ -18,8 +20,10 @@
     ├── SettingError             an option has no such setting, or not this value
     ├── DataError                the files of a data set cannot be used
     ├── ReportError              a saved result cannot be rendered
-    ├── JournalError             the journal of a scan cannot be used: torn, foreign, locked, on a full disk
+    ├── JournalError             a journal of finished work cannot be used: torn, foreign, locked, on a full disk
     ├── EngineError              what runs a scan cannot be reached, or went away
+    ├── PlanError                the plan of an evaluation cannot be read, or makes no sense
+    ├── LaboratoryError          a laboratory cannot do what the plan of an evaluation asks of it
     ├── PluginError              an entry point is missing or broken
     └── MissingExtra             an optional dependency is not installed
 
@@ -65,6 +69,14 @@ class WriteBackError(ModelError):
     """Values cannot be put back in the place they came from."""
 
 
+class ConversionError(ModelError):
+    """A model of another framework cannot be converted to ONNX, or its weights not be put back."""
+
+
+class TrustRequired(OnnxmarkError):
+    """A container could run code of its own when it is opened, and nobody said that it may."""
+
+
 class KeyFileError(OnnxmarkError):
     """A key file cannot be used."""
 
@@ -102,11 +114,19 @@ class DataError(OnnxmarkError):
 
 
 class JournalError(OnnxmarkError):
-    """The journal of a scan cannot be used, or not be written any further."""
+    """The journal of a scan or an evaluation cannot be used, or not be written any further."""
 
 
 class EngineError(OnnxmarkError):
     """There is no such engine, it cannot be reached, or it went away in the middle of a scan."""
+
+
+class PlanError(OnnxmarkError):
+    """The plan of an evaluation cannot be read, or makes no sense."""
+
+
+class LaboratoryError(OnnxmarkError):
+    """A laboratory cannot do what the plan of an evaluation asks of it."""
 
 
 class PluginError(OnnxmarkError):

@@ -13,6 +13,7 @@ import typer
 
 from onnxmark.cli.exits import ExitCode
 from onnxmark.cli.output import OUTPUT_HELP, Document, Format, check_formats, emit, parse_outputs, progress, remark
+from onnxmark.cli.sources import SOURCE_HELP, Backend, Factory, Opening, Shapes, Trust, as_onnx
 from onnxmark.errors import ModelError, ModelUnavailable
 from onnxmark.report.formats import Kind
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def audit(
-    model: Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help=SOURCE_HELP, show_default=False)],
     key: Annotated[list[Path] | None, typer.Option("--key", "-k", help="Key file; repeatable.")] = None,
     keys: Annotated[Path | None, typer.Option("--keys", help="Directory of key files (*.npy).")] = None,
     message: Annotated[
@@ -71,6 +72,10 @@ def audit(
     ] = False,
     draws: Annotated[int, typer.Option("--draws", min=1, max=1000, help="Repetitions of a random attack.")] = 5,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random attacks.")] = 0,
+    trust: Trust = False,
+    factory: Factory = None,
+    shapes: Shapes = None,
+    backend: Backend = None,
     digest: Annotated[bool, typer.Option("--digest", help="Put the model's SHA-256 into the report.")] = False,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
     output: Annotated[list[str] | None, typer.Option("-o", "--output", help=OUTPUT_HELP)] = None,
@@ -93,6 +98,8 @@ def audit(
 
       onnxmark audit student.onnx --key ingrain.npy --run
 
+      onnxmark audit model.keras --key key.npy
+
       onnxmark audit model.onnx --key legacy_w.npy --message legacy_b.npy -o json=result.json
     """
     outputs = parse_outputs(output or [])
@@ -106,14 +113,18 @@ def audit(
     from onnxmark.verdict import Policy
 
     loaded = _load(paths, message)
-    simulation = _simulation(attacks, model, reference, calibration, labels, draws, seed, spread=spread)
     policy = Policy(alpha=alpha, registered=registered)
     asked = _asked(carriers, provider) if run else None
+    opening = Opening.of(trust=trust, factory=factory, shapes=shapes, backend=backend)
     document: Document
     try:
-        result, trials = _audit(model, loaded, policy, layer, reference, asked, simulation, quiet=no_progress)
-        sha256 = _sha256(model) if digest or Format.SARIF in (format_, *(asked for asked, _ in outputs)) else None
-        document = audit_document(result, trials, simulation=_told(attacks, simulation), sha256=sha256)
+        with as_onnx(model, opening, quiet=no_progress) as (path, conversion):
+            simulation = _simulation(attacks, path, reference, calibration, labels, draws, seed, spread=spread)
+            result, trials = _audit(path, loaded, policy, layer, reference, asked, simulation, quiet=no_progress)
+        hashed = digest or Format.SARIF in (format_, *(asked for asked, _ in outputs))
+        sha256 = _sha256(model) if hashed and model.is_file() else None
+        told = _told(attacks, simulation)
+        document = audit_document(result, trials, simulation=told, sha256=sha256, conversion=conversion)
         code = _exit_code(result)
     except ModelUnavailable:
         raise

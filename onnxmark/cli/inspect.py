@@ -10,6 +10,7 @@ import typer
 from onnxmark import __version__
 from onnxmark.cli.exits import ExitCode
 from onnxmark.cli.output import OUTPUT_HELP, Format, check_formats, emit, parse_outputs, progress, remark
+from onnxmark.cli.sources import SOURCE_HELP, Backend, Factory, Opening, Shapes, Trust, as_onnx
 from onnxmark.errors import ModelError, ModelUnavailable
 from onnxmark.report.formats import Kind
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    models: Annotated[list[Path], typer.Argument(help="ONNX files.", show_default=False)],
+    models: Annotated[list[Path], typer.Argument(help=SOURCE_HELP, show_default=False)],
     bits: Annotated[
         int, typer.Option("--bits", min=1, max=65536, help="Message length the capacity is judged for.")
     ] = 256,
@@ -28,6 +29,10 @@ def inspect(
     detail: Annotated[
         bool, typer.Option("--detail", help="Also show nodes, the folding evidence and the distribution of each layer.")
     ] = False,
+    trust: Trust = False,
+    factory: Factory = None,
+    shapes: Shapes = None,
+    backend: Backend = None,
     format_: Annotated[Format, typer.Option("--format", help="Format on standard output.")] = Format.RICH,
     output: Annotated[list[str] | None, typer.Option("-o", "--output", help=OUTPUT_HELP)] = None,
 ) -> None:
@@ -45,10 +50,13 @@ def inspect(
       onnxmark inspect model.onnx --detail
 
       onnxmark inspect huge.onnx --list
+
+      onnxmark inspect model.tflite
     """
     outputs = parse_outputs(output or [])
     check_formats(Kind.INSPECT, format_, outputs)
-    entries = [_entry(path, bits, list_only) for path in models]
+    opening = Opening.of(trust=trust, factory=factory, shapes=shapes, backend=backend)
+    entries = [_entry(path, bits, opening, list_only=list_only) for path in models]
     failed = [entry for entry in entries if entry["problem"] is not None]
     status = "complete" if not failed else "failed" if len(failed) == len(entries) else "partial"
     document = {
@@ -64,18 +72,28 @@ def inspect(
     raise typer.Exit(ExitCode.INCONCLUSIVE if failed else ExitCode.DONE)
 
 
-def _entry(path: Path, bits: int, list_only: bool) -> dict[str, Any]:
+def _entry(path: Path, bits: int, opening: Opening, *, list_only: bool) -> dict[str, Any]:
     from onnxmark.model import open_model
+    from onnxmark.report.conversion import conversion_facts
 
     try:
-        with open_model(path) as model, progress("reading layers", quiet=list_only) as report:
+        with (
+            as_onnx(path, opening, quiet=list_only) as (readable, conversion),
+            open_model(readable) as model,
+            progress("reading layers", quiet=list_only) as report,
+        ):
             sites = model.sites()
             layers = []
             for count, site in enumerate(sites):
                 if report is not None:
                     report(count, len(sites))
                 layers.append(_layer(model, site, bits, list_only))
-            facts = {"bytes": model.size, "producer": model.producer, "opset": model.opset}
+            facts = {
+                "bytes": model.size,
+                "producer": model.producer,
+                "opset": model.opset,
+                "conversion": None if conversion is None else conversion_facts(conversion),
+            }
     except ModelUnavailable:
         raise
     except ModelError as error:

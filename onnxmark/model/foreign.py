@@ -9,24 +9,22 @@ from __future__ import annotations
 HEAD = 512
 """Bytes needed to recognise a format."""
 
-_FROM_ORT = (
-    'python -c "import onnxruntime as o; s = o.SessionOptions(); '
-    "s.graph_optimization_level = o.GraphOptimizationLevel.ORT_DISABLE_ALL; "
-    "s.optimized_model_filepath = 'model.onnx'; s.add_session_config_entry('session.save_model_format', 'ONNX'); "
-    "o.InferenceSession('model.ort', s)\""
-)
-
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the model itself: git lfs pull"),
+    (4, b"TFL3", "a TensorFlow Lite model", "convert it first: onnxmark convert model.tflite -o model.onnx"),
+    (4, b"ORTM", "an ONNX Runtime flatbuffer (.ort)", "convert it first: onnxmark convert model.ort -o model.onnx"),
     (
-        4,
-        b"TFL3",
-        "a TensorFlow Lite model",
-        "convert it first: python -m tf2onnx.convert --tflite model.tflite --output model.onnx",
+        0,
+        b"PK\x03\x04",
+        "a zip archive (PyTorch checkpoint, Keras model or NumPy archive)",
+        "if it is a model, convert it first: onnxmark convert MODEL -o model.onnx",
     ),
-    (4, b"ORTM", "an ONNX Runtime flatbuffer (.ort)", f"convert it first: {_FROM_ORT}"),
-    (0, b"PK\x03\x04", "a zip archive (PyTorch checkpoint, Keras model or NumPy archive)", "export it to ONNX first"),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras weights)", "export it to ONNX first"),
+    (
+        0,
+        b"\x89HDF\r\n\x1a\n",
+        "an HDF5 file (Keras model or weights)",
+        "convert it first: onnxmark convert model.h5 -o model.onnx",
+    ),
     (0, b"GGUF", "a GGUF model", "export the original model to ONNX"),
     (0, b"\x93NUMPY", "a NumPy array", "name the model, not the key or the data"),
     (0, b"\x1f\x8b", "gzip-compressed data", "unpack it first"),
@@ -34,7 +32,12 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF", "a PDF document", "name the model"),
     (0, b"\x7fELF", "an executable", "name the model"),
     *(
-        (0, b"\x80" + bytes([version]), "a pickle (PyTorch or scikit-learn)", "export it to ONNX first")
+        (
+            0,
+            b"\x80" + bytes([version]),
+            "a pickle (PyTorch or scikit-learn)",
+            "export it to ONNX, or let it run: onnxmark convert model.pt --trust -o model.onnx",
+        )
         for version in range(2, 6)
     ),
 )
@@ -46,7 +49,7 @@ def recognised(head: bytes) -> tuple[str, str] | None:
         if head.startswith(signature, offset):
             return what, advice
     if (head[8:9] == b"{" and b'"dtype"' in head) or head[8:22] == b'{"__metadata__':
-        return "a safetensors file", "export the model it belongs to to ONNX"
+        return "a safetensors file", "convert it first: onnxmark convert model.safetensors -o model.onnx"
     return None
 
 

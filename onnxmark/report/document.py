@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxmark import __version__
 from onnxmark.keys import AnyKey, Key
+from onnxmark.report.conversion import conversion_facts
 from onnxmark.verdict import Judgement, Standing
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from onnxmark.attacking import Attacking, Step
     from onnxmark.attacks.entropy_coding import Sizes
     from onnxmark.audit import Audit, Candidate, Finding
+    from onnxmark.conversion import Conversion
     from onnxmark.marking import Marking
     from onnxmark.model import Folding, WeightSite
     from onnxmark.model.profile import WeightProfile
@@ -82,6 +84,7 @@ def audit_document(
     *,
     simulation: Document | None = None,
     sha256: str | None = None,
+    conversion: Conversion | None = None,
 ) -> Document:
     """The document of an audit.
 
@@ -90,6 +93,7 @@ def audit_document(
         robustness: Trials by index of the finding.
         simulation: How the attacks were simulated; see :func:`simulation_document`.
         sha256: Digest of the model file, where it was asked for.
+        conversion: How the file audited was made from the model; None where it is the model.
     """
     coverage = _coverage(audit)
     return {
@@ -98,11 +102,12 @@ def audit_document(
         "status": "partial" if coverage["failed"] else "complete",
         "verdict": str(audit.verdict),
         "model": {
-            "path": audit.model.path,
+            "path": audit.model.path if conversion is None else str(conversion.source),
             "bytes": audit.model.size,
             "producer": audit.model.producer,
             "opset": audit.model.opset,
             "sha256": sha256,
+            "conversion": None if conversion is None else conversion_facts(conversion),
         },
         "coverage": coverage,
         "policy": {

@@ -295,7 +295,7 @@ def test_names_that_are_not_text(tmp_path: Path) -> None:
 FOREIGN = {
     "empty": (b"", "is empty"),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer.*git lfs pull"),
-    "tflite": (b"\x1c\0\0\0TFL3" + bytes(50), "TensorFlow Lite.*tf2onnx.convert"),
+    "tflite": (b"\x1c\0\0\0TFL3" + bytes(50), "TensorFlow Lite.*onnxmark convert"),
     "ort": (b"\x1c\0\0\0ORTM" + bytes(50), "ONNX Runtime flatbuffer"),
     "safetensors": (struct.pack("<Q", 60) + b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', "safetensors"),
     "zip": (b"PK\x03\x04" + bytes(50), "zip archive"),

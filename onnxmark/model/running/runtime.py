@@ -16,6 +16,7 @@ import numpy as np
 from onnxmark.arrays import AnyArray, Int64Array
 from onnxmark.errors import CalibrationError, MissingExtra, ModelError, ModelUnavailable
 from onnxmark.model.running.calibration import BATCH_SIZE, Batch, BoundCalibration, Calibration, ModelInput, bind
+from onnxmark.model.weights_only import is_weights_only
 
 _PREFERRED: Final = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvider")
 _SILENT: Final = 4
@@ -116,7 +117,8 @@ def open_session(model: Model, *, optimise: bool = True, provider: str | None = 
         provider: Use this provider instead of the best one; the CPU steps in for operators it lacks.
 
     Raises:
-        CalibrationError: The provider is not installed, or the model takes something else than tensors of numbers.
+        CalibrationError: The provider is not installed, the model takes something else than tensors of numbers, or it
+            has weights only and no graph.
         MissingExtra: onnxruntime is not installed.
         ModelError: ONNX Runtime cannot load the model.
     """
@@ -134,6 +136,11 @@ def open_session(model: Model, *, optimise: bool = True, provider: str | None = 
         handle = ort.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class below this one
         raise ModelError(f"{source}: ONNX Runtime cannot load it ({_brief(error)})") from error
+    if is_weights_only(handle.get_modelmeta().custom_metadata_map):
+        raise CalibrationError(
+            f"{source}: holds weights without the graph they belong to, so there is nothing to run; convert the model "
+            "with its graph ('onnxmark convert --model module:function', or export it to ONNX)"
+        )
     return Session(
         inputs=tuple(_model_input(item, source) for item in handle.get_inputs()),
         outputs=tuple(item.name for item in handle.get_outputs()),

@@ -23,6 +23,7 @@ from onnxmark.report.page import (
     Table,
     Tone,
 )
+from onnxmark.report.pages.conversion import traced
 from onnxmark.report.pages.phrases import (
     PATH,
     SENTENCE,
@@ -62,6 +63,8 @@ def _subtitle(model: Document) -> str:
         facts.append(shortened(model["producer"], 40))
     if model.get("opset") is not None:
         facts.append(f"opset {model['opset']}")
+    if model.get("conversion") is not None:
+        facts.append(f"converted from {model['conversion']['words']}")
     return " · ".join(facts)
 
 
@@ -249,6 +252,11 @@ def _procedure(document: Document) -> Section:
     ]
     if document["model"].get("sha256"):
         rows.append(Fact("model", f"sha256 {document['model']['sha256']}", literal=True))
+    conversion = document["model"].get("conversion")
+    if conversion is not None:
+        route = shortened(conversion["route"], SENTENCE)
+        notes = " ".join((f"{traced(conversion)}.", *(shortened(note, SENTENCE) for note in conversion["notes"])))
+        rows.append(Fact("conversion", f"{conversion['words']}, by {route}", notes))
     if simulation is not None:
         draws = f"seed {simulation['seed']}, {counted(simulation['n_draws'], 'draw')} of each random attack"
         rows.append(Fact("simulated attacks", shortened(simulation["attacks"], SENTENCE), draws))

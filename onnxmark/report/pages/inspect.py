@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from onnxmark.report.page import Cell, Column, Fact, Facts, Headline, Notes, Page, Section, Table, Tone
+from onnxmark.report.pages.conversion import traced
 from onnxmark.report.pages.phrases import PATH, SENTENCE, colophon, counted, layer_of, name_of, room, shape_of
 from onnxmark.report.text import byte_size, shortened
 
@@ -53,9 +54,13 @@ def _model(model: Document, bits: int, *, brief: bool) -> Section:
         return Section(title, (Notes((shortened(model["problem"], SENTENCE),)),), badge=Cell("UNREADABLE", Tone.DOUBT))
     producer = shortened(model["producer"], 40) or "unknown producer"
     facts = f"{byte_size(model['bytes'])} · {producer} · opset {model['opset']}"
+    conversion = model.get("conversion")
+    came = () if conversion is None else (f"converted from {conversion['words']}: {traced(conversion)}",)
     details = tuple(_detail(layer) for layer in model["layers"])
     folded = (Section("Layers in detail", sections=details, detail=brief),) if details else ()
-    return Section(title, (Notes((facts, _summary(model["layers"], bits))), _table(model["layers"], bits)), folded)
+    return Section(
+        title, (Notes((facts, *came, _summary(model["layers"], bits))), _table(model["layers"], bits)), folded
+    )
 
 
 def _table(layers: list[Document], bits: int) -> Table:

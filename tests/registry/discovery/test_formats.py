@@ -188,7 +188,7 @@ KERAS = {
 
 @pytest.mark.parametrize("name", ["m.pt", "m.pth", "m.ckpt", "pytorch_model.bin", "m"])
 def test_torch_files_of_both_ages(name: str):
-    assert reason(name, torch_file(new=True)).startswith("PyTorch archive; convert it: onnxmark convert")
+    assert reason(name, torch_file(new=True)).startswith("PyTorch archive; opening it may run code")
     named = name.endswith((".pt", ".pth", ".ckpt"))
     assert reason(name, torch_file(new=False)).startswith("PyTorch archive" if named else "pickle")
 
@@ -213,7 +213,7 @@ def test_onnx_runtime_files(tmp_path: Path):
         (b"\x1c\0\0\0TFL3" + bytes(40), "TensorFlow Lite; convert it: onnxmark convert MODEL.tflite -o MODEL.onnx"),
         (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5 (Keras model or weights); convert it: onnxmark convert MODEL.h5"),
         (b"GGUF\x03\0\0\0" + bytes(40), "GGUF; holds weights without a graph"),
-        (safetensors_file(), "safetensors; holds weights without a graph"),
+        (safetensors_file(), "safetensors; convert it: onnxmark convert MODEL.safetensors -o MODEL.onnx"),
         (zipped(KERAS), "Keras archive; convert it: onnxmark convert MODEL.keras"),
         *((pickle.dumps({"a": [1] * 9}, version), "pickle, which is never opened") for version in range(2, 6)),
         *((pickle.dumps([np.zeros(3)], version), "pickle, which is never opened") for version in range(2, 6)),
