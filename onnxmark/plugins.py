@@ -1,4 +1,4 @@
-"""Names become objects here and nowhere else: schemes and attacks are found by their entry points.
+"""Names become objects here and nowhere else: schemes, attacks and converters are found by their entry points.
 
 Listing reads package metadata only; loading tells a missing framework from a broken package.
 """
@@ -9,12 +9,14 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, cast
 
+from onnxmark.conversion import Container, Converter
 from onnxmark.errors import MissingExtra, PluginError
 from onnxmark.schemes.scheme import Scheme
 
 SCHEMES: Final = "onnxmark.schemes"
 ATTACKS: Final = "onnxmark.attacks"
 ADAPTERS: Final = "onnxmark.adapters"
+LABORATORIES: Final = "onnxmark.laboratories"
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -39,6 +41,26 @@ def attack(name: str) -> type[Any]:
         PluginError: There is none, or it does not import.
     """
     return cast("type[Any]", _load(ATTACKS, name))
+
+
+def converter(container: Container) -> Converter:
+    """What converts a container to ONNX.
+
+    Raises:
+        MissingExtra: A framework is not installed.
+        PluginError: There is none, or it does not import.
+    """
+    return cast("Converter", _load(ADAPTERS, container.value))
+
+
+def laboratory(name: str) -> Any:
+    """What makes a laboratory, where networks are trained for an evaluation, of a plan.
+
+    Raises:
+        MissingExtra: Its framework is not installed.
+        PluginError: There is none, or it does not import.
+    """
+    return _load(LABORATORIES, name)
 
 
 def _load(group: str, name: str) -> Any:

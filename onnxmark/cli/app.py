@@ -13,8 +13,10 @@ from onnxmark import __version__
 from onnxmark.cli.attack import CONTEXT as ATTACK_CONTEXT
 from onnxmark.cli.attack import attack
 from onnxmark.cli.audit import audit
+from onnxmark.cli.convert import convert
 from onnxmark.cli.demo import demo
 from onnxmark.cli.embed import embed
+from onnxmark.cli.evaluate import evaluate
 from onnxmark.cli.exits import ExitCode
 from onnxmark.cli.inspect import inspect
 from onnxmark.cli.keygen import keygen
@@ -54,7 +56,7 @@ def _options(
     del debug, version
 
 
-for command in (inspect, keygen, embed, audit, scan, status, merge, attack, report, demo):
+for command in (inspect, keygen, embed, audit, scan, status, merge, attack, evaluate, convert, report, demo):
     app.command(rich_help_panel=None, context_settings=ATTACK_CONTEXT if command is attack else None)(command)
 
 

@@ -29,7 +29,7 @@ def report(
 ) -> None:
     """Render a saved result: the same bytes that the command would have written itself.
 
-    Formats: rich, json, jsonl, md and html for every result; csv where it has rows (audit, scan, inspect, attack);
+    Formats: rich, json, jsonl, md and html for every result; csv where it has rows (all but keys and markings);
     sarif and junit for audits and scans. The file is checked first: it may come from anybody.
 
     Exit code 0: rendered, whatever the verdict. 2: error.

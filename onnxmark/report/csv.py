@@ -2,10 +2,11 @@ r"""Comma-separated values: a result for spreadsheets, data frames and statistic
 
 An audit gives a row a finding and a row a simulated attack, told apart by the column ``kind``: ``finding``, ``trial``,
 ``unread`` (a layer that could not be read) and ``failed`` (a model that could not be audited). An inspection gives a
-row a layer, an attack a row a step and layer, the list of attacks a row an attack. A scan gives a row a model and
-finding (``finding``), a row a model without any (``none``), and rows for what was not read: ``unread``, ``failed`` and,
-with their count, ``skipped``. The columns of a kind of document
-are always the same, in the same order; an empty cell is a figure that there is not.
+row a layer, a conversion a row a layer that was traced, an attack a row a step and layer, the list of attacks a row an
+attack. A scan gives a row a model and finding (``finding``), a row a model without any (``none``), and rows for what
+was not read: ``unread``, ``failed`` and, with their count, ``skipped``. An evaluation gives a row a scheme,
+modification and value (``point``), a row a network and payload (``pair``), and a row a scheme that does not apply. The
+columns of a kind of document are always the same, in the same order; an empty cell is a figure that there is not.
 
 Names in a model are the attacker's to choose, and a spreadsheet computes text that looks like a formula. So a cell *of
 text* that starts with ``= + - @``, their full-width forms, a tab or a line break gets an apostrophe in front, which
@@ -231,6 +232,46 @@ def _attacks(document: Document) -> Iterator[Row]:
         yield {**attack, **lists}
 
 
+_EVALUATION: Final = (
+    *("kind", "name", "scheme", "embedding", "bits", "id", "modification", "parameter", "unit", "value"),
+    *("n_unmarked", "n_marked", "n_networks", "n_failed"),
+    *("false_positives", "false_negatives", "false_positive_rate", "false_negative_rate"),
+    *("symbol_error_rate", "symbol_error_rate_low", "symbol_error_rate_high"),
+    *("unmarked_symbol_error_rate", "unmarked_symbol_error_rate_low", "unmarked_symbol_error_rate_high"),
+    *("score", "score_low", "score_high", "unmarked_score", "unmarked_score_low", "unmarked_score_high"),
+    *("network", "payload", "unmarked", "marked", "problem"),
+)
+_MEANS: Final = ("symbol_error_rate", "unmarked_symbol_error_rate", "score", "unmarked_score")
+
+
+def _evaluation(document: Document) -> Iterator[Row]:
+    for scheme in document["schemes"]:
+        named = {name: scheme[name] for name in ("name", "scheme", "embedding", "bits")}
+        if scheme["problem"] is not None:
+            yield {**named, "kind": "not applicable", "problem": scheme["problem"]}
+        for pair in (scheme["imperceptibility"] or {"cells": ()})["cells"]:
+            yield {**pair, **named, "kind": "pair"}
+        for modified in scheme["robustness"]:
+            for point in modified["points"]:
+                means = {name: value for mean in _MEANS for name, value in _mean(mean, point[mean])}
+                problems = "; ".join(point["problems"]) or None
+                yield {**modified, **point, **means, **named, "kind": "point", "problem": problems}
+
+
+def _mean(name: str, mean: Document | None) -> Iterator[tuple[str, float | None]]:
+    """A mean and its limits, each in a column."""
+    for column, field in ((name, "mean"), (f"{name}_low", "low"), (f"{name}_high", "high")):
+        yield column, None if mean is None else mean[field]
+
+
+_CONVERSION: Final = ("source", "output", "container", "name", "weights", "shape", "order", "folded", "error")
+
+
+def _conversion(document: Document) -> Iterator[Row]:
+    for layer in document["layers"]:
+        yield {**document, **layer, "shape": _shape(layer["shape"])}
+
+
 def _shape(sizes: list[int] | None) -> str | None:
     return None if sizes is None else "x".join(map(str, sizes))
 
@@ -241,4 +282,6 @@ _TABLES: Final[dict[str, tuple[tuple[str, ...], Callable[[Document], Iterator[Ro
     Kind.ATTACKS: (_ATTACKS, _attacks),
     Kind.INSPECT: (_INSPECT, _inspect),
     Kind.SCAN: (_SCAN, _scan),
+    Kind.CONVERSION: (_CONVERSION, _conversion),
+    Kind.EVALUATION: (_EVALUATION, _evaluation),
 }

@@ -38,6 +38,8 @@ class Kind(StrEnum):
     INSPECT = "onnxmark/inspect/v1"
     SCAN = "onnxmark/scan/v1"
     KEY = "onnxmark/key/v1"
+    CONVERSION = "onnxmark/conversion/v1"
+    EVALUATION = "onnxmark/evaluation/v1"
 
     @property
     def word(self) -> str:
@@ -51,7 +53,7 @@ class Kind(StrEnum):
 
 
 _ONLY: Final = {
-    Format.CSV: (Kind.AUDIT, Kind.ATTACK, Kind.ATTACKS, Kind.INSPECT, Kind.SCAN),
+    Format.CSV: (Kind.AUDIT, Kind.ATTACK, Kind.ATTACKS, Kind.INSPECT, Kind.SCAN, Kind.CONVERSION, Kind.EVALUATION),
     Format.SARIF: (Kind.AUDIT, Kind.SCAN),
     Format.JUNIT: (Kind.AUDIT, Kind.SCAN),
 }

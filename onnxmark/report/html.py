@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from onnxmark.report import svg
+from onnxmark.report import lines, svg
+from onnxmark.report.charts import LineCharts
 from onnxmark.report.markup import element, text, void
 from onnxmark.report.page import (
     SIGNS,
@@ -122,6 +123,8 @@ def _part(part: Part, level: int) -> str:
             return _curves(part, level)
         case Plane():
             return _figure(part.title, part.note, _key() + _drawn(svg.plane(part)))
+        case LineCharts():
+            return _line_charts(part)
 
 
 def _facts(facts: Facts) -> str:
@@ -193,6 +196,15 @@ def _panel(panel: Panel, curves: Curves, level: int) -> str:
     lines = "".join(element("li", svg.dash(index) + text(series.label)) for index, series in enumerate(panel.series))
     key = element("ul", lines, class_="key") if len(panel.series) > 1 else ""
     return element("div", heading + _drawn(svg.panel(panel, curves)) + key)
+
+
+def _line_charts(part: LineCharts) -> str:
+    """The charts side by side where there is room, under one key."""
+    drawn = {line.subject for chart in part.charts for line in chart.lines}
+    named = [(index, name) for index, name in enumerate(part.subjects) if index in drawn]
+    key = element("ul", "".join(element("li", lines.sample(index) + text(name)) for index, name in named), class_="key")
+    charts = "".join(_drawn(lines.line_chart(chart, part.subjects)) for chart in part.charts)
+    return _figure(part.title, part.note, key + element("div", charts, class_="fig"))
 
 
 def _key() -> str:

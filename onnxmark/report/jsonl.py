@@ -2,7 +2,8 @@
 
 A line is the document with its list replaced by one entry of it, so that each line stands alone: the model and policy
 of an audit are beside every finding. The other lists of a scan may be as long as its entries: beside each entry stand
-their lengths. A document without entries (a key, a marking, an audit that failed) is one line.
+their lengths. What an evaluation has for programs of NNT is left to JSON. A document without entries (a key, a marking,
+an audit that failed) is one line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ _ENTRIES: Final = {
     Kind.ATTACKS: ("attacks", "attack"),
     Kind.INSPECT: ("models", "model"),
     Kind.SCAN: ("entries", "entry"),
+    Kind.CONVERSION: ("layers", "layer"),
+    Kind.EVALUATION: ("schemes", "scheme"),
 }
+_EXCHANGED: Final = "nnt"
 _OF_SCAN: Final = ("schema", "tool", "status", "verdict", "roots", "policy", "summary")
 
 
@@ -36,7 +40,7 @@ def _lines(document: Document) -> list[Document]:
     if document["schema"] == Kind.SCAN:
         around = {name: document[name] for name in _OF_SCAN} | {"coverage": _counts(document["coverage"])}
     else:
-        around = {name: value for name, value in document.items() if name != entries}
+        around = {name: value for name, value in document.items() if name not in (entries, _EXCHANGED)}
     return [{**around, entry: found} for found in document[entries]]
 
 

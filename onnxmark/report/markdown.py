@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from onnxmark.report import blocks
+from onnxmark.report.charts import LineCharts
 from onnxmark.report.page import (
     SIGNS,
     BitMap,
@@ -99,7 +100,7 @@ def _part(part: Part) -> tuple[str, ...]:
         case BitMap():
             lines = blocks.bits(part.margins[:_MOST_BITS])
             return (f"**{text(part.title)}**: {text(part.summary)} ({blocks.BIT_LEGEND})", _drawing(lines))
-        case Curves() | Plane():
+        case Curves() | Plane() | LineCharts():
             return ()
 
 

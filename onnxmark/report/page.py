@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from onnxmark.report.charts import LineCharts
+
 
 class Tone(StrEnum):
     """What a piece of text means to its reader."""
@@ -290,7 +292,7 @@ class Plane:
     note: str
 
 
-Part = Facts | Notes | Table | Histogram | BitMap | Curves | Plane
+Part = Facts | Notes | Table | Histogram | BitMap | Curves | Plane | LineCharts
 
 
 @dataclass(frozen=True, slots=True)

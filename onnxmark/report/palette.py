@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
+SERIES: Final = 6
+"""Colours that set the lines of a chart apart; they are never that of a verdict."""
+
 LIGHT: Final = {
     "paper": "#ffffff",
     "wash": "#f5f4f0",
@@ -19,6 +22,12 @@ LIGHT: Final = {
     "good-wash": "#e9f3ec",
     "bad-wash": "#faecec",
     "doubt-wash": "#faf1e0",
+    "series-0": "#1f5fbf",
+    "series-1": "#a85300",
+    "series-2": "#00756a",
+    "series-3": "#8a3f9c",
+    "series-4": "#3d4148",
+    "series-5": "#b02a58",
 }
 DARK: Final = {
     "paper": "#15171a",
@@ -32,6 +41,12 @@ DARK: Final = {
     "good-wash": "#17261d",
     "bad-wash": "#2e1b1c",
     "doubt-wash": "#2b2314",
+    "series-0": "#82b4ff",
+    "series-1": "#f2a660",
+    "series-2": "#4ecbb8",
+    "series-3": "#d6a0e8",
+    "series-4": "#d5d7db",
+    "series-5": "#ff9ab5",
 }
 GROUNDS: Final = {
     "ink": ("paper", "wash", "good-wash", "bad-wash", "doubt-wash"),
@@ -39,8 +54,9 @@ GROUNDS: Final = {
     "good": ("paper", "wash", "good-wash"),
     "bad": ("paper", "wash", "bad-wash"),
     "doubt": ("paper", "wash", "doubt-wash"),
+    **{f"series-{index}": ("paper",) for index in range(SERIES)},
 }
-"""Which text colour stands on which ground."""
+"""Which text colour stands on which ground; lines are held to the same as text."""
 
 
 def properties(palette: dict[str, str]) -> str:

@@ -10,7 +10,7 @@ import hashlib
 from base64 import b64encode
 from typing import Final
 
-from onnxmark.report.palette import DARK, LIGHT, properties
+from onnxmark.report.palette import DARK, LIGHT, SERIES, properties
 
 COLUMNS: Final = 20
 """Columns of a table that can be set flush right."""
@@ -109,6 +109,7 @@ svg .limit{stroke:var(--ink);fill:none;stroke-dasharray:5 3}
 .bar path{stroke:var(--ink);stroke-width:1.5}
 svg .curve{stroke:var(--soft);fill:none;stroke-width:1.5}
 svg .whisker{stroke:currentColor;fill:none}
+svg .drawn{stroke:currentColor;fill:none;stroke-width:1.8}
 svg .full,circle,.bar rect{fill:currentColor}
 svg .open{fill:var(--paper);stroke:currentColor;stroke-width:1.8}
 svg .cross{fill:none;stroke:currentColor;stroke-width:2}
@@ -120,7 +121,8 @@ dl{grid-template-columns:minmax(0,1fr);gap:0}
 dd{grid-column:1}
 dt{font-size:.85rem;margin-top:.45rem}
 table{max-width:none}
-tbody th,td{max-width:9.5rem}
+:where(tbody th,td){max-width:9.5rem}
+:where(%FLUSH%){max-width:none}
 caption{max-width:calc(100vw - 2rem)}
 }
 @page{margin:15mm}
@@ -147,7 +149,8 @@ def stylesheet() -> str:
     dark = f"@media screen and (prefers-color-scheme:dark){{:root{{{properties(DARK)}}}}}"
     # A class on the table instead of one on every cell: a sweep has thousands of cells.
     flush = ",".join(f".n{index} tr>:nth-child({index})" for index in range(1, COLUMNS + 1))
-    return f"{light}\n{dark}\n{_RULES.replace('%FLUSH%', flush)}"
+    series = "".join(f".s{index}{{color:var(--series-{index})}}" for index in range(SERIES))
+    return f"{light}\n{dark}\n{_RULES.replace('%FLUSH%', flush)}\n{series}"
 
 
 def digest(style: str) -> str:

@@ -1,8 +1,8 @@
 """A page at a terminal, whatever its width and colours.
 
 Text enters rich as :class:`rich.text.Text` made by :func:`_text` and never as a string, so no name is read as markup
-and none carries an escape sequence. Survival curves and the fidelity plane are left to formats that can draw: the table
-of trials has the same figures, with bars. Details are left out.
+and none carries an escape sequence. Charts of lines and points are left to formats that can draw: the tables beside
+them have the same figures. Details are left out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from onnxmark.report import blocks
+from onnxmark.report.charts import LineCharts
 from onnxmark.report.page import (
     SIGNS,
     Bar,
@@ -102,7 +103,7 @@ def _part(part: Part, width: int) -> tuple[RenderableType, ...]:
             return (_histogram(part),)
         case BitMap():
             return (_bit_map(part),)
-        case Curves() | Plane():
+        case Curves() | Plane() | LineCharts():
             return ()
 
 

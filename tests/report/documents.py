@@ -14,11 +14,15 @@ import onnx
 
 import onnxmark
 from onnxmark.cli import run
+from onnxmark.conversion import Container, Conversion
+from onnxmark.conversion.origins import WeightOrigin
 from onnxmark.registry.alarms import Alarm
 from onnxmark.registry.conclude import conclude
+from onnxmark.report.conversion import conversion_document
 from onnxmark.verdict import Policy
 from tests.onnx_models import conv_chain, kernel
 from tests.registry import synthetic
+from tests.report import synthetic_evaluations
 
 DEMO = Path(onnxmark.__file__).parent / "demo_data"
 MARKED, UNMARKED, KEY, OTHER, INPUTS = (
@@ -79,6 +83,10 @@ SITUATIONS = (
     "scan, complete",
     "scan, no match",
     "scan, nothing there",
+    "conversion",
+    "conversion, weights only",
+    "evaluation",
+    "evaluation, partial",
 )
 
 
@@ -87,7 +95,8 @@ def real_documents():
     """Every situation: name -> document."""
     with tempfile.TemporaryDirectory() as room:
         commands = situations(Path(room))
-        return {name: made(commands[name]) for name in SITUATIONS if name in commands} | scans()
+        commanded = {name: made(commands[name]) for name in SITUATIONS if name in commands}
+        return commanded | scans() | conversions() | evaluations()
 
 
 def scans():
@@ -104,6 +113,26 @@ def scans():
         "scan, no match": conclude(clean, Policy(), fail_on=Alarm.NO_MATCH, **common),
         "scan, nothing there": conclude([], Policy(), **common),
     }
+
+
+def conversions():
+    """Documents of conversions that no framework had to make."""
+    folded = WeightOrigin("onnx::Conv_89", "stem/kernel", (64, 32, 3, 3), "HWIO", 3e-8, np.ones(64, np.float32))
+    close = WeightOrigin("head_quantized", "head/kernel", (10, 64), "IO", 0.012)
+    common = {"route": "keras 3.15 on tensorflow 2.21, tf2onnx 1.17", "n_layers": 3, "n_weights": 2}
+    whole = Conversion(
+        Path("m.keras"), Container.KERAS, Path("m.onnx"), has_graph=True, notes=(), origins=(folded, close), **common
+    )
+    notes = ("Whether a convolution is transposed cannot be told from its weights.",)
+    bare = Conversion(
+        Path("m.pt"), Container.TORCH, Path("m.onnx"), has_graph=False, notes=notes, origins=(close,), **common
+    )
+    return {"conversion": conversion_document(whole), "conversion, weights only": conversion_document(bare)}
+
+
+def evaluations():
+    """Documents of evaluations, made by hand: real ones take hours."""
+    return {"evaluation": synthetic_evaluations.small(), "evaluation, partial": synthetic_evaluations.partial()}
 
 
 def of_schema(word):

@@ -30,6 +30,7 @@ ONE_OF_EACH = (
     "key of a model",
     "scan",
     "attacks",
+    "evaluation, partial",
 )
 
 

@@ -15,7 +15,8 @@ from onnxmark.report.schema import validate
 from tests.report.documents import HOSTILE, SITUATIONS, audit, real_documents
 from tests.report.hostile import hostile_audit
 
-AUDITS = [name for name in SITUATIONS if not name.startswith(("inspect", "key of", "marking", "attack", "scan"))]
+OTHERS = ("inspect", "key of", "marking", "attack", "scan", "conversion", "evaluation")
+AUDITS = [name for name in SITUATIONS if not name.startswith(OTHERS)]
 SCANS = [name for name in SITUATIONS if name.startswith("scan")]
 
 OASIS = "c3b4bb2d6093897483348925aaa73af03b3e3f4bd4ca38cef26dcb4212a2682e"

@@ -21,6 +21,8 @@ _MODULES: Final = {
     "onnxmark/inspect/v1": ("inspect", "inspect_page"),
     "onnxmark/scan/v1": ("scan", "scan_page"),
     "onnxmark/key/v1": ("key", "key_page"),
+    "onnxmark/conversion/v1": ("conversion", "conversion_page"),
+    "onnxmark/evaluation/v1": ("evaluation", "evaluation_page"),
 }
 
 
