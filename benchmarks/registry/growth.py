@@ -4,7 +4,7 @@ Parts of a registry made by :mod:`benchmarks.registry.scan` are scanned with par
 ``start + c * keys + models * (a + b * keys)``, least squares on relative errors: ``c`` stretches a key, once; ``a`` is
 what a model costs by itself, and ``b`` what each key adds to it.
 
-    python -m benchmarks.registry.growth ROOM [--workers 2] [--json PATH]
+    python -m benchmarks.registry.growth ROOM [--workers 2] [--html growth.html] [--json PATH]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -21,36 +22,43 @@ import typer
 
 from benchmarks.registry.population import Population
 from benchmarks.registry.scan import scanned
+from onnxmark.report.charts import Estimate, Line, LineChart, LineCharts
+from onnxmark.report.html import to_html
+from onnxmark.report.page import Headline, Page, Section
 
-_MODELS: Final = (128, 384)
-_KEYS: Final = (50, 100, 200)
+_MODELS: Final = (128, 256, 512, 1024)
+_KEYS: Final = (25, 50, 100, 200)
 _LARGE: Final = (1_000_000, 10_000)
 
 
 def main(
     room: Annotated[Path, typer.Argument(help="Folder of a registry, as benchmarks.registry.scan --room left it.")],
     workers: Annotated[int, typer.Option(help="Workers of each scan.")] = 2,
+    html: Annotated[Path | None, typer.Option(help="Draw the figures there.")] = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures there, too.")] = None,
 ) -> None:
     """Scan parts of a registry with parts of a ring, and fit the cost."""
     known = json.loads((room / "population.json").read_text())
     whole = Population(room / "models", room / "keys", known["planted"], known["logical"])
     rows: list[dict[str, Any]] = []
+    files = sorted(whole.models.rglob("*.onnx"))
     for n_models in _MODELS:
-        models = _linked(sorted(whole.models.rglob("*.onnx"))[:: max(1, 10_000 // n_models)][:n_models], room / "some")
+        models = linked(files[:: max(1, len(files) // n_models)][:n_models], room / "some")
         for n_keys in _KEYS:
-            ring = _linked(sorted(whole.keys.glob("*.npy"))[:n_keys], room / "ring")
+            ring = linked(sorted(whole.keys.glob("*.npy"))[:n_keys], room / "ring")
             found = scanned(models, replace(whole, keys=ring), f"local:{workers}")
             rows.append({"models": n_models, "keys": n_keys, "seconds": found["seconds"]})
             print(rows[-1], flush=True)
     figures = {"workers": workers, "rows": rows, **_fit(rows, workers)}
     print(json.dumps(figures, indent=2))
+    if html is not None:
+        html.write_text(to_html(drawn(rows, workers)), encoding="utf-8")
     if out is not None:
         out.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _linked(files: list[Path], place: Path) -> Path:
-    """A folder of hard links."""
+def linked(files: list[Path], place: Path) -> Path:
+    """A folder of hard links to files, made anew."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     for path in files:
@@ -74,6 +82,58 @@ def _fit(rows: list[dict[str, Any]], workers: int) -> dict[str, Any]:
             workers * models * float(each + by_key * keys) / 3600
         ),
     }
+
+
+def drawn(rows: Sequence[dict[str, Any]], workers: int) -> Page:
+    """Seconds against models for each ring, and against keys for each registry."""
+    charts = (
+        _chart(rows, "models", "keys", "Growth with the registry"),
+        _chart(rows, "keys", "models", "Growth with the ring"),
+    )
+    note = f"Whole commands with all start-up, {workers} workers; each step on the axis doubles the number."
+    return Page(
+        kind="benchmark",
+        title="cost of a scan",
+        subtitle="ResNet-18, MobileNetV2 and wide residual networks",
+        headline=Headline("Growth", "Seconds of a scan against the number of models and of keys."),
+        sections=tuple(
+            Section(chart.title, (LineCharts(chart.title, tuple(_subjects(rows, other)), (chart,), note),))
+            for chart, other in zip(charts, ("keys", "models"), strict=True)
+        ),
+        colophon="benchmarks.registry.growth",
+    )
+
+
+def _subjects(rows: Sequence[dict[str, Any]], what: str) -> list[str]:
+    return [f"{number:,} {what}" for number in sorted({row[what] for row in rows})]
+
+
+def _exact(place: int, seconds: float) -> Estimate:
+    """One run: no limits."""
+    return Estimate(place, seconds, seconds, seconds, f"{seconds:.1f} s")
+
+
+def _chart(rows: Sequence[dict[str, Any]], axis: str, lines: str, title: str) -> LineChart:
+    ticks, subjects = (sorted({row[what] for row in rows}) for what in (axis, lines))
+    seconds = {(row[axis], row[lines]): float(row["seconds"]) for row in rows}
+    return LineChart(
+        title=title,
+        quantity="seconds",
+        axis=axis,
+        ticks=tuple(f"{tick:,}" for tick in ticks),
+        top=max(seconds.values()),
+        lines=tuple(
+            Line(
+                index,
+                tuple(
+                    _exact(place, seconds[tick, subject])
+                    for place, tick in enumerate(ticks)
+                    if (tick, subject) in seconds
+                ),
+            )
+            for index, subject in enumerate(subjects)
+        ),
+    )
 
 
 if __name__ == "__main__":
