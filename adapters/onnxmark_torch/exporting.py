@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
@@ -23,6 +23,9 @@ from onnxmark_torch.layers import unwrapped
 
 if TYPE_CHECKING:
     from onnxmark.audit import Audit
+
+
+_TALKATIVE: Final = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
 
 
 class ExportError(EmbeddingError):
@@ -58,7 +61,7 @@ def export(
     # Named, because torch before 2.9 defaults to the older exporter, which folds and renames in another way.
     options.setdefault("dynamo", True)
     options.setdefault("verbose", False)
-    with _evaluating(model), _silent():
+    with _evaluating(model), silenced():
         torch.onnx.export(unwrapped(model), example_inputs, os.fspath(path), **options)
     return None if audit_with is None else _audited(path, audit_with)
 
@@ -91,14 +94,14 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Without the exporter's deprecation warnings and progress, which are about torch's own insides."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+def silenced() -> Iterator[None]:
+    """Without the exporter's warnings and progress, which are about torch's own insides; what fails is raised."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.CRITICAL)
         try:
             yield
         finally:

@@ -40,6 +40,11 @@ class HostLayer:
         return self.names[0]
 
     @property
+    def parameters(self) -> tuple[str, ...]:
+        """Every name its weights have in the model's ``state_dict``."""
+        return tuple(f"{name}.weight" if name else "weight" for name in self.names)
+
+    @property
     def weight(self) -> Tensor:
         """Its weights as the module stores them (or computes them, where they are parametrised)."""
         return self.module.weight  # type: ignore[return-value]
@@ -81,19 +86,19 @@ class HostLayer:
             weight: As the module stores it: (out, in / group, *spatial), or (in, out / group, *spatial) for a
                 transposed convolution.
         """
-        if not self.is_transposed:
-            return weight
-        inputs, outputs, *spatial = weight.shape
-        blocks = weight.reshape(self.group, inputs // self.group, outputs, *spatial)
-        return blocks.transpose(1, 2).reshape(self.shape)
+        return outputs_first(weight, self.group) if self.is_transposed else weight
 
     def stored(self, values: Tensor) -> Tensor:
         """The inverse of :meth:`canonical`: canonical weights (or a gradient) in the module's own order."""
-        if not self.is_transposed:
-            return values
-        outputs, inputs, *spatial = values.shape
-        blocks = values.reshape(self.group, outputs // self.group, inputs, *spatial)
-        return blocks.transpose(1, 2).reshape(self.group * inputs, outputs // self.group, *spatial)
+        # The change of order is its own inverse.
+        return outputs_first(values, self.group) if self.is_transposed else values
+
+
+def outputs_first(weight: Tensor, group: int) -> Tensor:
+    """A transposed convolution's weights (in, out / group, *spatial) as (out, in / group, *spatial), and back."""
+    inputs, outputs, *spatial = weight.shape
+    blocks = weight.reshape(group, inputs // group, outputs, *spatial)
+    return blocks.transpose(1, 2).reshape(group * outputs, inputs // group, *spatial)
 
 
 def host_layers(model: nn.Module) -> tuple[HostLayer, ...]:

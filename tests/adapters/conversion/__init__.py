@@ -1,0 +1,1 @@
+"""Tests of PyTorch's containers as ONNX files, and of the way back."""
