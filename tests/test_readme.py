@@ -9,12 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import onnxmark
 from onnxmark.cli.exits import ExitCode
 from tests.onnx_models import conv_chain, kernel
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+NETWORK = """
+import torch
+
+
+def build():
+    layers = torch.nn.Conv2d(1, 16, 3), torch.nn.ReLU(), torch.nn.Identity(), torch.nn.Conv2d(16, 32, 3)
+    return torch.nn.Sequential(*layers)
+"""
 DEMO = Path(onnxmark.__file__).parent / "demo_data"
 
 
@@ -32,7 +41,17 @@ def folder(tmp_path_factory):
     conv_chain(folder / "legacy.onnx", [values])
     np.save(folder / "legacy_w.npy", matrix)
     np.save(folder / "legacy_b.npy", (values.mean(axis=0).transpose(1, 2, 0).ravel() @ matrix > 0).astype(float)[None])
+    network(folder)
     return folder
+
+
+def network(folder):
+    """A user's own network: its code, and its weights in a file."""
+    (folder / "mynet.py").write_text(NETWORK)
+    layers = {"0": (16, 1, 3, 3), "3": (32, 16, 3, 3)}
+    weights = {f"{name}.weight": kernel(shape) for name, shape in layers.items()}
+    biases = {f"{name}.bias": np.zeros(shape[0], np.float32) for name, shape in layers.items()}
+    safetensors.numpy.save_file({**weights, **biases}, folder / "net.safetensors")
 
 
 def run(command, folder):

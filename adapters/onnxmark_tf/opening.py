@@ -11,6 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -38,6 +39,8 @@ def open_keras(keras: Any, request: Request) -> Any:
     if request.factory is not None:
         return _filled(keras, request)
     _judge(_configuration(request), request)
+    # Keras finds the class of a regularizer of ours, if the model has one, once it is registered.
+    import_module("onnxmark_tf.regularizer")
     with _named_as_keras_wants(request) as path:
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=not request.trust)

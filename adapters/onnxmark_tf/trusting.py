@@ -34,6 +34,9 @@ _FUNCTIONS: Final = frozenset(
 )
 """Modules whose functions only compute."""
 
+_OURS: Final = ("WatermarkRegularizer", "onnxmark_tf.regularizer", "onnxmark>WatermarkRegularizer")
+"""Class, module and registered name of what a model marked with Keras holds of us; it comes back without its key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -75,6 +78,8 @@ def _judged(part: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if name in _ACTING:
         return (_ACTING[name],), ()
     registered = str(part.get("registered_name") or "")
+    if (name, module, registered) == _OURS:
+        return (), ()
     if (module is not None and str(module).partition(".")[0] not in _PACKAGES) or ">" in registered:
         return (), (registered or f"{module}.{name}",)
     if name == "function" and module is not None and module not in _FUNCTIONS:

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import onnx
 import pytest
+import safetensors.numpy
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxmark.cli import run
@@ -51,6 +52,8 @@ def folder(tmp_path):
         key = make_key(carrier_of(opened.sites()[1]), np.zeros(64, np.uint8))
     save_key(key, tmp_path / "key.npy")
     embed_file(tmp_path / "plain.onnx", key, tmp_path / "marked.onnx")
+    weights = {f"{name}.weight": kernel((4, 3, 3, 3), index) for index, name in enumerate(NAMES)}
+    safetensors.numpy.save_file(weights, tmp_path / "weights.safetensors")
     np.savez(tmp_path / "inputs.npz", input=np.random.default_rng(0).standard_normal((4, 3, 6, 6)).astype(np.float32))
     return tmp_path
 
@@ -62,6 +65,7 @@ COMMANDS = {
     Kind.KEY: "keygen --model plain.onnx --bits 64 -o fresh.npy",
     Kind.MARKING: "embed plain.onnx --key key.npy -o again.onnx --calibration inputs.npz",
     Kind.SCAN: "scan marked.onnx plain.onnx --key key.npy --no-progress -j 1",
+    Kind.CONVERSION: "convert weights.safetensors -o converted.onnx",
 }
 
 
