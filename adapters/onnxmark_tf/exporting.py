@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from onnxmark.conversion import Request, SourceWeights
+from onnxmark_tf.collecting import collecting
 from onnxmark_tf.exchange import ExportRefused
 from onnxmark_tf.frameworks import first_line, imported
 from onnxmark_tf.hosts import sublayers
@@ -93,7 +94,7 @@ def _other_opset(model: Any, asked: int | None) -> str:
 
 @contextmanager
 def _fit_for_tensorflow(model: Any) -> Iterator[None]:
-    """Names that TensorFlow takes for scopes, and no functions compiled by XLA, while a model is traced.
+    """Names that TensorFlow takes for scopes, no functions compiled by XLA, and no old graphs, while a model is traced.
 
     Keras runs grouped convolutions in such a function, because TensorFlow has none on CPUs; the call would end up in
     the ONNX file, and the plain operator inside it is what ONNX has.
@@ -106,7 +107,8 @@ def _fit_for_tensorflow(model: Any) -> Iterator[None]:
         tf.config.run_functions_eagerly(True)
         for layer, name in names:
             layer.name = _scope(name)
-        yield
+        with collecting():
+            yield
     finally:
         tf.config.run_functions_eagerly(before)
         for layer, name in names:

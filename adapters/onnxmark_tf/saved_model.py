@@ -15,6 +15,7 @@ from typing import Any, Final
 from onnxmark.conversion import Converted, Request
 from onnxmark.errors import ConversionError, TrustRequired
 from onnxmark_tf.backends import versions
+from onnxmark_tf.collecting import collecting
 from onnxmark_tf.exchange import ExportRefused
 from onnxmark_tf.exporting import check_written, require_groups
 from onnxmark_tf.frameworks import first_line, imported
@@ -48,7 +49,8 @@ def convert_saved_model(request: Request) -> Converted:
         try:
             weights = host_weights(signature)
             require_groups(request, weights)
-            _write(tensorflow, signature, request)
+            with collecting():
+                _write(tensorflow, signature, request)
         except ExportRefused:
             raise
         except Exception as error:
