@@ -1,8 +1,4 @@
-"""Keras's own export to ONNX, with what its exporters trip over put out of their way, and what they wrote looked at.
-
-An exporter may write operators that ONNX does not have, or another operator set than it was asked for, and say so in a
-log at most. So a file counts as written once ONNX's checker has been through it.
-"""
+"""Keras's own export to ONNX, with what its exporters trip over put out of their way."""
 
 from __future__ import annotations
 
@@ -12,11 +8,12 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from onnxmark.conversion import Request, SourceWeights
-from onnxmark_tf.collecting import collecting
 from onnxmark_tf.exchange import ExportRefused
-from onnxmark_tf.frameworks import first_line, imported
+from onnxmark_tf.frameworks import first_line
 from onnxmark_tf.hosts import sublayers
+from onnxmark_tf.mending import mended
 from onnxmark_tf.signatures import input_signature
+from onnxmark_tf.written import check_written
 
 
 def export(keras: Any, model: Any, request: Request) -> None:
@@ -65,36 +62,9 @@ def _predicting(keras: Any, model: Any, inputs: Any) -> Any:
     return keras.Model(tensors, model(tensors, training=False), name=model.name)
 
 
-def check_written(request: Request, what: str) -> None:
-    """Refuse a file that no runtime would open, or of another operator set than was asked for; it is deleted.
-
-    Args:
-        request: What was to be written.
-        what: What it was written from, for the message.
-
-    Raises:
-        ExportRefused: ONNX's checker finds fault with it, or its operator set is another.
-    """
-    onnx = imported("onnx", "tf", "checking what was exported")
-    try:
-        onnx.checker.check_model(str(request.target))
-        fault = _other_opset(onnx.load(str(request.target), load_external_data=False), request.opset)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        fault = f"a file that is not valid ONNX: {first_line(error)}"
-    if fault:
-        request.target.unlink(missing_ok=True)
-        raise ExportRefused(f"{what}: the exporter wrote {fault}")
-
-
-def _other_opset(model: Any, asked: int | None) -> str:
-    """What is wrong with a file's operator set, in words; nothing where it was not asked for."""
-    (written,) = {opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")}
-    return "" if asked in (None, written) else f"operator set {written} when asked for {asked}; ask for that one"
-
-
 @contextmanager
 def _fit_for_tensorflow(model: Any) -> Iterator[None]:
-    """Names that TensorFlow takes for scopes, no functions compiled by XLA, and no old graphs, while a model is traced.
+    """Names that TensorFlow takes for scopes, no functions compiled by XLA, and tf2onnx mended, while a model is traced.
 
     Keras runs grouped convolutions in such a function, because TensorFlow has none on CPUs; the call would end up in
     the ONNX file, and the plain operator inside it is what ONNX has.
@@ -107,7 +77,7 @@ def _fit_for_tensorflow(model: Any) -> Iterator[None]:
         tf.config.run_functions_eagerly(True)
         for layer, name in names:
             layer.name = _scope(name)
-        with collecting():
+        with mended():
             yield
     finally:
         tf.config.run_functions_eagerly(before)

@@ -11,11 +11,11 @@ from typing import Final
 from onnxmark.conversion import Converted, Request
 from onnxmark.errors import ConversionError
 from onnxmark_tf.backends import versions
-from onnxmark_tf.collecting import collecting
 from onnxmark_tf.exchange import ExportRefused
-from onnxmark_tf.exporting import check_written
 from onnxmark_tf.frameworks import first_line, imported
 from onnxmark_tf.lite_tensors import host_weights
+from onnxmark_tf.mending import mended
+from onnxmark_tf.written import check_written
 
 _PURPOSE: Final = "converting a TensorFlow Lite model"
 
@@ -39,7 +39,7 @@ def convert_lite(request: Request) -> Converted:
             f"{where}: damaged, or no TensorFlow Lite model ({first_line(error)}); convert it anew"
         ) from error
     try:
-        with collecting():
+        with mended():
             tf2onnx.convert.from_tflite(str(request.source), opset=request.opset, output_path=str(request.target))
     except Exception as error:
         raise ExportRefused(f"{where}: tf2onnx cannot convert it: {first_line(error)}") from error

@@ -15,12 +15,13 @@ from typing import Any, Final
 from onnxmark.conversion import Converted, Request
 from onnxmark.errors import ConversionError, TrustRequired
 from onnxmark_tf.backends import versions
-from onnxmark_tf.collecting import collecting
 from onnxmark_tf.exchange import ExportRefused
-from onnxmark_tf.exporting import check_written, require_groups
+from onnxmark_tf.exporting import require_groups
 from onnxmark_tf.frameworks import first_line, imported
+from onnxmark_tf.mending import mended
 from onnxmark_tf.operations import dangers
 from onnxmark_tf.variables import host_weights
+from onnxmark_tf.written import check_written
 
 _PURPOSE: Final = "converting a SavedModel"
 _USUAL: Final = "serving_default"
@@ -49,7 +50,7 @@ def convert_saved_model(request: Request) -> Converted:
         try:
             weights = host_weights(signature)
             require_groups(request, weights)
-            with collecting():
+            with mended():
                 _write(tensorflow, signature, request)
         except ExportRefused:
             raise

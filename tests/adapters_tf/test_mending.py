@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("tf2onnx")
 
+import tf2onnx.convert
 import tf2onnx.optimizer
-from onnxmark_tf.collecting import collecting
+from onnxmark_tf.mending import mended
 
 
 class Graph:
@@ -25,7 +26,7 @@ def test_a_copy_that_was_left_is_freed_before_the_next():
     graph = Graph()
     gc.disable()
     try:
-        with collecting():
+        with mended():
             left = weakref.ref(tf2onnx.optimizer.copy.deepcopy(graph))
             assert left() is not None
             again = tf2onnx.optimizer.copy.deepcopy(graph)
@@ -37,7 +38,7 @@ def test_a_copy_that_was_left_is_freed_before_the_next():
 
 
 def fails_inside():
-    with collecting():
+    with mended():
         assert gc.get_freeze_count() > 0
         raise KeyError("inside")
 
@@ -46,4 +47,5 @@ def test_everything_is_as_before_afterwards():
     with pytest.raises(KeyError, match="inside"):
         fails_inside()
     assert tf2onnx.optimizer.copy is copy
+    assert tf2onnx.convert._convert_common.__module__ == "tf2onnx.convert"
     assert gc.get_freeze_count() == 0
