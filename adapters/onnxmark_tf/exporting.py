@@ -64,7 +64,7 @@ def _predicting(keras: Any, model: Any, inputs: Any) -> Any:
 
 @contextmanager
 def _fit_for_tensorflow(model: Any) -> Iterator[None]:
-    """Names that TensorFlow takes for scopes, no functions compiled by XLA, and tf2onnx mended, while a model is traced.
+    """Names that TensorFlow takes for scopes, nothing compiled by XLA, and tf2onnx mended, while a model is traced.
 
     Keras runs grouped convolutions in such a function, because TensorFlow has none on CPUs; the call would end up in
     the ONNX file, and the plain operator inside it is what ONNX has.
