@@ -1,4 +1,4 @@
-"""tf2onnx mended for as long as it is used: two flaws of version 1.17 that every user would meet.
+"""tf2onnx mended for as long as it is used: two flaws of version 1.17 that every user would meet, and what it lacks.
 
 Before each of its dozen rewritings, over and over, it copies the whole graph with all weights. Its graphs and nodes
 refer to each other, so that old copies wait for the collector of cycles, which seldom looks through so much that is
@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from onnxmark_tf.frameworks import imported
+from onnxmark_tf.operators import supply_operators
 
 _PURPOSE = "converting through tf2onnx"
 
@@ -32,6 +33,7 @@ def mended() -> Iterator[None]:
     """
     optimizer: Any = imported("tf2onnx.optimizer", "tf", _PURPOSE)
     convert: Any = imported("tf2onnx.convert", "tf", _PURPOSE)
+    supply_operators()
     theirs = optimizer.copy, convert._convert_common
     gc.collect()
     gc.freeze()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from onnxmark_tf.frameworks import imported
+from onnxmark_tf.operators import supply_operators
 
 _CALLS_AND_VARIABLES: Final = frozenset(
     {
@@ -42,7 +43,7 @@ def dangers(saved_model: Any) -> tuple[str, ...]:
 
 def _convertible() -> frozenset[str]:
     """Operations that tf2onnx turns into ONNX's."""
-    imported("tf2onnx.tfonnx", "tf", "converting a SavedModel")
+    supply_operators()
     opsets = imported("tf2onnx.handler", "tf", "converting a SavedModel").tf_op.get_opsets()
     return frozenset(name for versions in opsets.values() for names in versions for name in names)
 
