@@ -1,6 +1,18 @@
 """Settings of the whole suite."""
 
+import os
+import signal
+
 from hypothesis import settings
+
+# Networks as small as a test's gain nothing by threads, and two workers' threads wait for each other: before torch and
+# NumPy read it, and for the processes that tests start.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# A shell ignores Ctrl-C on behalf of what it runs in the background, and so would every process that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two shared cores and several workers: a deadline would measure the machine, not the code.
 settings.register_profile("onnxmark", deadline=None)
