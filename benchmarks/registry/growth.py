@@ -26,8 +26,8 @@ from onnxmark.report.charts import Estimate, Line, LineChart, LineCharts
 from onnxmark.report.html import to_html
 from onnxmark.report.page import Headline, Page, Section
 
-_MODELS: Final = (128, 256, 512, 1024)
-_KEYS: Final = (25, 50, 100, 200)
+_MODELS: Final = (128, 256, 512)
+_KEYS: Final = (50, 100, 200)
 _LARGE: Final = (1_000_000, 10_000)
 
 

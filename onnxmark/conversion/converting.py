@@ -36,7 +36,7 @@ class Conversion:
         has_graph: False where the file holds the weights only.
         notes: Sentences the user should read.
         n_layers: Layers of the file that can carry a mark.
-        n_weights: Weights of layers that the framework has.
+        weights: Names of the layers' weights that the framework has, in its order.
         origins: Where the layers' weights come from; none for a layer whose weights the framework does not have.
     """
 
@@ -47,13 +47,24 @@ class Conversion:
     has_graph: bool
     notes: tuple[str, ...]
     n_layers: int
-    n_weights: int
+    weights: tuple[str, ...]
     origins: tuple[WeightOrigin, ...]
 
     @property
+    def n_weights(self) -> int:
+        """Weights of layers that the framework has."""
+        return len(self.weights)
+
+    @property
     def n_found(self) -> int:
-        """Weights of the framework that are in the file."""
+        """Those of them that are in the file."""
         return len({origin.weights for origin in self.origins})
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those that are not, in the framework's order."""
+        found = {origin.weights for origin in self.origins}
+        return tuple(name for name in self.weights if name not in found)
 
 
 def convert(request: Request, converters: Converters) -> Conversion:
@@ -93,7 +104,7 @@ def convert(request: Request, converters: Converters) -> Conversion:
         has_graph=converted.has_graph,
         notes=converted.notes,
         n_layers=n_layers,
-        n_weights=len(converted.weights),
+        weights=tuple(one.name for one in converted.weights),
         origins=origins,
     )
 

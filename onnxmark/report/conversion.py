@@ -39,6 +39,7 @@ def conversion_facts(conversion: Conversion) -> Document:
             "traced": len(conversion.origins),
             "weights": conversion.n_weights,
             "found": conversion.n_found,
+            "missing": list(conversion.missing),
         },
     }
 

@@ -28,8 +28,6 @@ from onnxmark.verdict import Verdict
 from onnxmark.weights import Origin, WeightTensor
 from tests.adapters.subjects import TinyNet, tiny_net
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BODY = (16, 8, 3, 3)
 PLAN = TrainingPlan(epochs=2, batch_size=8, rate=0.05)
 

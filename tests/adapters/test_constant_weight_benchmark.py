@@ -14,8 +14,6 @@ from benchmarks.constant_weight.tables import other_table, page, pruning_table
 from onnxmark.report.html import to_html
 from onnxmark.weights import Origin, WeightTensor
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def normal() -> WeightTensor:
     values = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)

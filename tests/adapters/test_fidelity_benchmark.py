@@ -26,8 +26,6 @@ from benchmarks.uchida.journal import Journal, Result
 from benchmarks.uchida.setting import FULL, SHAPE, SMALL, Setting, public_key
 from tests.adapters.test_training_loop import assert_same, differ, weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TINY = replace(
     SMALL,
     name="tiny",

@@ -27,7 +27,6 @@ from tests.adapters.reference import LAYER, batch, error, parameters, sgd, stepp
 from tests.adapters.secrecy import leaking_files, leaks
 from tests.adapters.subjects import make_key
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 EXACT = 1e-5
 WRONG = 0.1
 STRENGTH = 0.004  # the mark's gradient is then about as large as the task's: an error in either shows

@@ -25,7 +25,6 @@ from tests.adapters.secrecy import leaking_files, leaks
 from tests.adapters.subjects import make_key
 
 pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:Found . module.* in eval mode"),
     pytest.mark.filterwarnings("ignore:The number of training batches"),

@@ -48,15 +48,6 @@ def trained(mark, images, labels, epochs=8):
     return model
 
 
-@pytest.fixture
-def one_thread():
-    """So small a network is slower on several threads, much slower where they have to wait for a processor."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 def static(exported, quantised, images):
     reader = Digits(onnx.load(exported).graph.input[0].name, images)
     quantization.quantize_static(exported, quantised, reader, per_channel=True)
@@ -79,7 +70,6 @@ def accuracy(path, images, labels):
     return float(np.mean(np.concatenate(found).argmax(axis=1) == labels[:n_whole]))
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("view", "quantise"), [("raw", dynamic), ("folded", static)])
 def test_trained_exported_quantised_audited(view, quantise, tmp_path):
     images, labels = digits()

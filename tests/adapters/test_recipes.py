@@ -31,8 +31,6 @@ from onnxmark.schemes.projection.projection import own_projection
 from onnxmark.weights import Origin, WeightTensor
 from tests.adapters.test_training_loop import assert_same, differ, weights
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N_BITS = 64
 WIDTH = 32
 PLAN = TrainingPlan(epochs=3, batch_size=32)

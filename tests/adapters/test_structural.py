@@ -36,7 +36,6 @@ from onnxmark.model.editing.editable import EditableModel
 from onnxmark.schemes.structural.parameters import Options
 from onnxmark.schemes.structural.scheme import StructuralScheme
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 NETWORKS = {
     "LeNet": LeNet,

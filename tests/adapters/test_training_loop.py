@@ -25,8 +25,6 @@ from torch import nn
 from onnxmark.schemes.projection.projection import own_projection
 from tests.adapters.subjects import make_key, tiny_net
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N_CLASSES = 3
 PLAN = TrainingPlan(epochs=4, batch_size=8, rate=0.05, seed=7)
 HOST_SHAPE = (16, 8, 3, 3)

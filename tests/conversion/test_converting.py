@@ -46,6 +46,7 @@ def test_weights_that_got_lost_are_counted(source, tmp_path):
     written = [KERNELS[0], KERNELS[1], kernel((16, 16, 3, 3), 9)]
     made = convert(request(source, tmp_path / "m.onnx"), only(converter(KERNELS, written)))
     assert (made.n_layers, made.n_weights, made.n_found) == (3, 3, 2)
+    assert made.missing == ("net.2.kernel",)
 
 
 @pytest.mark.parametrize("folded", [False, True])

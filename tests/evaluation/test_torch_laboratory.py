@@ -61,15 +61,7 @@ only_conv_net = pytest.mark.parametrize("network", [0], indirect=True, ids=["con
 
 
 @pytest.fixture(scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def here(one_thread):
+def here():
     return laboratory(parse_plan(PLAN))
 
 

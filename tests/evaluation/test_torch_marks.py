@@ -45,17 +45,9 @@ def task():
 
 
 @pytest.fixture(scope="module")
-def finished(task, one_thread):
+def finished(task):
     order = Order(Embedding.TRAINING, None, Training(3, 16, 0.05), (), 1)
     return trained(order, task, untrained(CONV_NET, task, 1), None)[0]
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def ordered(embedding, key, means=(), epochs=1):

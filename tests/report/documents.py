@@ -119,7 +119,8 @@ def conversions():
     """Documents of conversions that no framework had to make."""
     folded = WeightOrigin("onnx::Conv_89", "stem/kernel", (64, 32, 3, 3), "HWIO", 3e-8, np.ones(64, np.float32))
     close = WeightOrigin("head_quantized", "head/kernel", (10, 64), "IO", 0.012)
-    common = {"route": "keras 3.15 on tensorflow 2.21, tf2onnx 1.17", "n_layers": 3, "n_weights": 2}
+    names = ("stem/kernel", "head/kernel")
+    common = {"route": "keras 3.15 on tensorflow 2.21, tf2onnx 1.17", "n_layers": 3, "weights": names}
     whole = Conversion(
         Path("m.keras"), Container.KERAS, Path("m.onnx"), has_graph=True, notes=(), origins=(folded, close), **common
     )

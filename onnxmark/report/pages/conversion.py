@@ -17,6 +17,7 @@ _COLUMNS: Final = (
     Column("weights in the ONNX file"),
     Column("how they are there"),
 )
+_NAMED: Final = 8
 _NOTE: Final = (
     "Found by value. folded: a batch normalisation multiplies each output filter; the factors are kept in the file, so "
     "that marked weights can be put back."
@@ -25,7 +26,7 @@ _NOTE: Final = (
 
 def conversion_page(document: Document) -> Page:
     """The page of a conversion document."""
-    notes = tuple(shortened(note, SENTENCE) for note in document["notes"])
+    notes = tuple(shortened(note, SENTENCE) for note in (*_lost(document["coverage"]), *document["notes"]))
     return Page(
         kind="conversion",
         title=shortened(document["output"], PATH),
@@ -51,6 +52,15 @@ def traced(facts: Document) -> str:
         return f"{counted(coverage['layers'], 'layer')}{graph}"
     found = f"{coverage['found']} of {counted(coverage['weights'], 'weight tensor')} of the framework found by value"
     return f"{found}, in {counted(coverage['layers'], 'layer')}{graph}"
+
+
+def _lost(coverage: Document) -> tuple[str, ...]:
+    """Which weights of the framework are in no layer, in a sentence; nothing where all are."""
+    missing = coverage.get("missing", [])
+    if not missing:
+        return ()
+    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    return (f"Found in no layer: {', '.join(name_of(name) for name in missing[:_NAMED])}{more}.",)
 
 
 def tone_of_conversion(facts: Document) -> Tone:

@@ -27,8 +27,6 @@ from benchmarks.ingrain.store import Record, Store
 from benchmarks.ingrain.tables import comparison, table
 from onnxmark.attacks import MagnitudePruning
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TINY = replace(
     SMALL,
     name="tiny",

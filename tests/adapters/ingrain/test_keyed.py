@@ -24,8 +24,6 @@ from onnxmark.verdict import Verdict
 from tests.adapters.ingrain.subjects import NAMES, examples, net, task
 from tests.adapters.subjects import make_key
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 POOL = examples(300, 20)
 N_CARRIERS = 64
 

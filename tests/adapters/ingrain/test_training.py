@@ -26,8 +26,6 @@ from onnxmark_torch.training import logits_of, train
 
 from tests.adapters.ingrain.subjects import NAMES, examples, images, net, task
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PLAN = TrainingPlan(epochs=3, batch_size=16, rate=0.05, seed=5)
 LONG = TrainingPlan(epochs=60, batch_size=16, rate=0.05, weight_decay=0.0)
 QUIET = {"show": False}
