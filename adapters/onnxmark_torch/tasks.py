@@ -59,6 +59,34 @@ class Task(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DerivedTask:
+    """What a task on other images keeps of the whole task: how it sees images and judges answers.
+
+    Args:
+        whole: The task.
+    """
+
+    whole: Task
+
+    @property
+    def n_classes(self) -> int:
+        """The task's."""
+        return self.whole.n_classes
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """As the task."""
+        return self.whole.inputs(images)
+
+    def augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """As the task."""
+        return self.whole.augmented(images, generator)
+
+    def score(self, logits: Tensor, labels: Tensor) -> float:
+        """As the task."""
+        return self.whole.score(logits, labels)
+
+
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of examples whose largest logit is the right one, 0 to 1."""
     return float((logits.argmax(dim=1) == labels).double().mean())

@@ -13,20 +13,20 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation.modifications import Scalar
 from onnxmark.evaluation.plan import Architecture, TaskPlan, as_table
 from onnxmark_torch.data import Examples
 from onnxmark_torch.networks import ConvNet, LeNet, Vgg, WideResNet
-from onnxmark_torch.tasks import Task, cifar10, digits, fashion_mnist
+from onnxmark_torch.tasks import DerivedTask, Task, cifar10, digits, fashion_mnist
 
 _Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Portion:
+class Portion(DerivedTask):
     """A task on some of its images, seen as the whole task sees them.
 
     Args:
@@ -36,7 +36,6 @@ class Portion:
         pool: Nobody learns from these; None where none are kept apart.
     """
 
-    whole: Task
     training: Examples
     test: Examples
     pool: Examples | None
@@ -50,23 +49,6 @@ class Portion:
     def metric(self) -> str:
         """Name of the figure of merit."""
         return str(getattr(getattr(self.whole, "metric", None), "__name__", "score"))
-
-    @property
-    def n_classes(self) -> int:
-        """The task's."""
-        return self.whole.n_classes
-
-    def inputs(self, images: Tensor) -> Tensor:
-        """As the task."""
-        return self.whole.inputs(images)
-
-    def augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """As the task."""
-        return self.whole.augmented(images, generator)
-
-    def score(self, logits: Tensor, labels: Tensor) -> float:
-        """As the task."""
-        return self.whole.score(logits, labels)
 
 
 def portion(plan: TaskPlan) -> Portion:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from onnxmark_torch.data import Examples
-from onnxmark_torch.tasks import Task
+from onnxmark_torch.tasks import DerivedTask, Task
 from onnxmark_torch.training import logits_of
 
 
@@ -99,7 +99,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TaskWith:
+class TaskWith(DerivedTask):
     """A task with other training images.
 
     Args:
@@ -107,7 +107,6 @@ class TaskWith:
         training: To learn from.
     """
 
-    whole: Task
     training: Examples
 
     @property
@@ -119,23 +118,6 @@ class TaskWith:
     def test(self) -> Examples:
         """The task's."""
         return self.whole.test
-
-    @property
-    def n_classes(self) -> int:
-        """The task's."""
-        return self.whole.n_classes
-
-    def inputs(self, images: Tensor) -> Tensor:
-        """As the task."""
-        return self.whole.inputs(images)
-
-    def augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """As the task."""
-        return self.whole.augmented(images, generator)
-
-    def score(self, logits: Tensor, labels: Tensor) -> float:
-        """As the task."""
-        return self.whole.score(logits, labels)
 
 
 class NumberedTask(TaskWith):
