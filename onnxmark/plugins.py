@@ -24,6 +24,12 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=group)}))
 
 
+def distribution(group: str, name: str) -> str | None:
+    """The installed distribution that a plugin comes with; None where there is no such plugin, or nothing says so."""
+    found = (point.dist for point in entry_points(group=group) if point.name == name)
+    return next((dist.name for dist in found if dist is not None), None)
+
+
 @lru_cache
 def scheme(name: str) -> Scheme:
     """The scheme of a name.

@@ -36,3 +36,13 @@ def test_a_broken_plugin_says_what_is_broken(monkeypatch, target, words):
     monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint("broken", target, group)])
     with pytest.raises(PluginError, match=words):
         plugins.attack("broken")
+
+
+def test_a_plugin_names_the_distribution_that_it_comes_with():
+    assert plugins.distribution(plugins.SCHEMES, "projection") == "onnxmark"
+    assert plugins.distribution(plugins.SCHEMES, "nothing") is None
+
+
+def test_a_plugin_that_no_distribution_tells_of_has_none(monkeypatch):
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint("lone", "lone:thing", group)])
+    assert plugins.distribution(plugins.ATTACKS, "lone") is None

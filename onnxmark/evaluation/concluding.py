@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -77,13 +78,29 @@ def readings_of(record: Record, scheme: int) -> list[Record]:
     return [each for each in record["readings"] if each["scheme"] == scheme and "problem" not in each]
 
 
-def mean(values: Sequence[float | None]) -> Mean | None:
-    """Mean and 95 % confidence limits (Student's t); limits are None for a single value, all is for none."""
+def mean(values: Sequence[float | None], *, least: float = -math.inf, most: float = math.inf) -> Mean | None:
+    """Mean and 95 % confidence limits (Student's t); limits are None for a single value, all is for none.
+
+    Args:
+        values: None for what is not known.
+        least: No mean can be less: limits end there, which leaves their confidence as it is.
+        most: No mean can be more.
+    """
     known = np.array([value for value in values if value is not None], dtype=np.float64)
     if known.size == 0:
         return None
-    low, high = mean_interval(known) if known.size > 1 else (None, None)
+    low, high = (None, None) if known.size == 1 else (min(max(end, least), most) for end in mean_interval(known))
     return {"mean": float(known.mean()), "low": low, "high": high, "n": int(known.size)}
+
+
+def rate(values: Sequence[float | None]) -> Mean | None:
+    """The mean of what lies in [0, 1]."""
+    return mean(values, least=0, most=1)
+
+
+def amount(values: Sequence[float | None]) -> Mean | None:
+    """The mean of what is not negative: times, bytes, epochs."""
+    return mean(values, least=0)
 
 
 def imperceptibility(book: Book, scheme: int) -> dict[str, Any]:
@@ -121,15 +138,15 @@ def cost(book: Book, scheme: int) -> dict[str, Any]:
     trained = [record for record in embedded if record["injection"]["epochs"] is not None]
     return {
         "injection": {
-            "memory_bytes": mean([record["injection"]["memory_bytes"] for record in embedded]),
-            "seconds_per_batch": mean([_per_batch(record) for record in embedded]),
-            "seconds_per_epoch": mean([_per_epoch(record) for record in embedded]),
+            "memory_bytes": amount([record["injection"]["memory_bytes"] for record in embedded]),
+            "seconds_per_batch": amount([_per_batch(record) for record in embedded]),
+            "seconds_per_epoch": amount([_per_epoch(record) for record in embedded]),
             "batches_per_epoch": trained[0]["injection"]["batches_per_epoch"] if trained else None,
-            "epochs": mean([record["injection"]["epochs"] for record in embedded]),
-            "seconds": mean([record["injection"]["seconds"] for record in embedded]),
-            "inference_seconds": mean([record["inference_seconds"] for record in embedded]),
-            "unmarked_seconds_per_batch": mean([_per_batch(twin) for twin in known]) if trained else None,
-            "unmarked_inference_seconds": mean([twin["inference_seconds"] for twin in known]),
+            "epochs": amount([record["injection"]["epochs"] for record in embedded]),
+            "seconds": amount([record["injection"]["seconds"] for record in embedded]),
+            "inference_seconds": amount([record["inference_seconds"] for record in embedded]),
+            "unmarked_seconds_per_batch": amount([_per_batch(twin) for twin in known]) if trained else None,
+            "unmarked_inference_seconds": amount([twin["inference_seconds"] for twin in known]),
         },
         **{role: _footprint([reading[role] for reading in read]) for role in ("detection", "decoding")},
     }
@@ -158,8 +175,8 @@ def _point(book: Book, scheme: int, change: tuple[int, int] | None, value: float
         "false_negatives": false_negatives,
         "false_positive_rate": false_positives / n_read if n_read else None,
         "false_negative_rate": false_negatives / n_read if n_read else None,
-        "symbol_error_rate": mean([error_rate(reading) for reading in positives]),
-        "unmarked_symbol_error_rate": mean([_mean_rate(readings) for readings in negatives]),
+        "symbol_error_rate": rate([error_rate(reading) for reading in positives]),
+        "unmarked_symbol_error_rate": rate([_mean_rate(readings) for readings in negatives]),
         "score": mean(_scores(book, marked)),
         "unmarked_score": mean(_scores(book, unmarked)),
         "n_failed": n_networks - n_read,
@@ -207,4 +224,4 @@ def _per_batch(record: Record) -> float | None:
 
 
 def _footprint(taken: Sequence[Record]) -> dict[str, Any]:
-    return {name: mean([each[name] for each in taken]) for name in ("memory_bytes", "seconds")}
+    return {name: amount([each[name] for each in taken]) for name in ("memory_bytes", "seconds")}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from onnxmark import plugins
 from onnxmark._version import __version__
 from onnxmark.evaluation.cells import Cell, Kind
 from onnxmark.evaluation.checking import broken, limits
@@ -17,6 +18,7 @@ from onnxmark.evaluation.plan import Plan, SchemePlan
 from onnxmark.evaluation.running import Outcomes
 
 SCHEMA: Final = "onnxmark/evaluation/v1"
+_OURS: Final = "onnxmark"
 _DATA_RULE: Final = 10
 """Training data for each parameter, as the standard asks."""
 
@@ -35,10 +37,10 @@ def evaluation_document(plan: Plan, laboratory: Laboratory, outcomes: Outcomes, 
     rows = {number: found["robustness"] for number, found in results.items() if found["problem"] is None}
     return {
         "schema": SCHEMA,
-        "tool": {"name": "onnxmark", "version": __version__},
+        "tool": {"name": _OURS, "version": __version__},
         "status": "partial" if outcomes.failures else "complete",
         "plan": plan_document(plan, laboratory),
-        "environment": environment(laboratory.packages, laboratory.name, workers),
+        "environment": environment(_packages(plan, laboratory), laboratory.name, workers),
         "schemes": list(results.values()),
         "nnt": exchanged(book, laboratory.task, rows),
         "limits": [*_lacking(outcomes), *limits(book, laboratory)],
@@ -77,6 +79,15 @@ def plan_document(plan: Plan, laboratory: Laboratory) -> dict[str, Any]:
         "training": {**asdict(plan.training), **{f"fine_tuning_{k}": v for k, v in asdict(plan.fine_tuning).items()}},
         "policy": {"alpha": plan.policy.alpha, "registered": plan.policy.registered},
     }
+
+
+def _packages(plan: Plan, laboratory: Laboratory) -> set[str]:
+    """What the figures depend on besides onnxmark: the laboratory's distributions, and those of others' plugins."""
+    named = [(plugins.LABORATORIES, plan.laboratory)]
+    named += [(plugins.SCHEMES, entry.scheme) for entry in plan.schemes]
+    named += [(plugins.ATTACKS, row.attack) for row in plan.modifications if row.attack is not None]
+    found = (plugins.distribution(*each) for each in named)
+    return {*laboratory.packages, *(name for name in found if name is not None)} - {_OURS}
 
 
 def _results(book: Book, number: int) -> dict[str, Any]:

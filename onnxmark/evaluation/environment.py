@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,11 +15,11 @@ from onnxmark._version import __version__
 _ALWAYS: Final = ("numpy", "onnx", "onnxruntime")
 
 
-def environment(packages: Sequence[str], laboratory: str, workers: int) -> dict[str, Any]:
+def environment(packages: Iterable[str], laboratory: str, workers: int) -> dict[str, Any]:
     """The machine and the software.
 
     Args:
-        packages: Distributions of the laboratory.
+        packages: Distributions that the figures depend on.
         laboratory: What it calls itself.
         workers: Processes that worked at a time, with one thread each.
     """

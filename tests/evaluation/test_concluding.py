@@ -13,7 +13,7 @@ from scipy import stats
 
 from onnxmark.evaluation import parse_plan
 from onnxmark.evaluation.cells import Cell, Kind, cells_of, looked_for
-from onnxmark.evaluation.concluding import Book, cost, imperceptibility, mean, robustness
+from onnxmark.evaluation.concluding import Book, amount, cost, imperceptibility, mean, rate, robustness
 from tests.evaluation import toy
 
 PLAN = parse_plan(toy.TOML + toy.NOISE)
@@ -87,13 +87,13 @@ def test_the_error_rate_of_an_unmarked_network_is_the_mean_over_its_keys():
     records = complete()
     first, second = records[Cell(Kind.LOOK, 0).name]["readings"][:2]
     first["n_errors"], second["n_errors"] = 6, 24
-    assert point(records)["unmarked_symbol_error_rate"] == mean([(6 / 24 + 24 / 24) / 2, 0.5])
+    assert point(records)["unmarked_symbol_error_rate"] == rate([(6 / 24 + 24 / 24) / 2, 0.5])
 
 
 def test_what_is_not_read_counts_as_guessed():
     records = complete()
     records[Cell(Kind.LOOK, 0, 0, 0).name]["readings"][0]["n_errors"] = None
-    assert point(records)["symbol_error_rate"] == mean([0.5, 0, 0, 0])
+    assert point(records)["symbol_error_rate"] == rate([0.5, 0, 0, 0])
 
 
 def test_networks_that_could_not_be_looked_at_are_in_no_rate():
@@ -228,3 +228,16 @@ def test_counts_agree_with_a_recount(data):
     assert found["n_networks"] == total
     assert (found["false_positive_rate"], found["false_negative_rate"]) == (positives / total, negatives / total)
     assert found["symbol_error_rate"]["mean"] == pytest.approx(sum(rates) / len(rates))
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
+def test_limits_of_rates_and_amounts_end_where_no_mean_can_be(values):
+    free, held, held_below = mean(values), rate(values), amount(values)
+    assert held == {**free, "low": max(free["low"], 0), "high": min(free["high"], 1)}
+    assert held_below == {**free, "low": max(free["low"], 0)}
+
+
+def test_limits_that_would_pass_what_is_possible_end_there():
+    assert mean([0, 0, 0, 1])["low"] < 0
+    assert mean([1, 1, 1, 0])["high"] > 1
+    assert (rate([0, 0, 0, 1])["low"], rate([1, 1, 1, 0])["high"], amount([0, 0, 9])["low"]) == (0, 1, 0)

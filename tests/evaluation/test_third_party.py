@@ -94,3 +94,8 @@ def test_ours_stands_beside_it(document):
     ours = document["schemes"][2]
     assert ours["robustness"][0]["points"][0]["false_negatives"] == 0
     assert [row["modification"] for row in ours["robustness"]] == ["none", "noise", "overwriting"]
+
+
+def test_the_environment_names_their_distribution(document):
+    assert document["environment"]["packages"]["foreign-marks"] == "1.0"
+    assert "onnxmark" not in document["environment"]["packages"]
