@@ -69,7 +69,7 @@ def attack(
     outputs = parse_outputs(report or [])
     if list_only:
         from onnxmark.recipes import catalogue
-        from onnxmark.report.document import attacks_document
+        from onnxmark.report.documents.attack import attacks_document
 
         check_formats(Kind.ATTACKS, format_, outputs)
         emit(attacks_document([asdict(facts) for facts in catalogue()]), format_, outputs)
@@ -80,7 +80,7 @@ def attack(
         raise typer.BadParameter("name the file to write with -o", param_hint="-o")
 
     from onnxmark.attacking import attack_file
-    from onnxmark.report.document import attack_document
+    from onnxmark.report.documents.attack import attack_document
 
     with progress("attacking", quiet=no_progress) as told:
         attacking = attack_file(

@@ -109,7 +109,7 @@ def audit(
         raise typer.BadParameter(f"{alpha:g} does not lie between 0 and 1", param_hint="--alpha")
 
     _calm_blas()
-    from onnxmark.report.document import audit_document, failed_audit_document
+    from onnxmark.report.documents.audit import audit_document, failed_audit_document
     from onnxmark.verdict import Policy
 
     loaded = _load(paths, message)
@@ -185,7 +185,7 @@ def _simulation(
 
 
 def _told(attacks: str, simulation: _Simulation | None) -> Document | None:
-    from onnxmark.report.document import simulation_document
+    from onnxmark.report.documents.audit import simulation_document
 
     if simulation is None:
         return None

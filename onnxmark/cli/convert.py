@@ -49,7 +49,7 @@ def convert(
     """
     from onnxmark.conversion import container_of
     from onnxmark.errors import ConversionError
-    from onnxmark.report.conversion import conversion_document
+    from onnxmark.report.documents.conversion import conversion_document
 
     outputs = parse_outputs(report or [])
     check_formats(Kind.CONVERSION, format_, outputs)

@@ -55,7 +55,7 @@ def embed(
     from onnxmark.keys import load_key
     from onnxmark.marking import embed_file
     from onnxmark.plugins import scheme
-    from onnxmark.report.document import marking_document
+    from onnxmark.report.documents.marking import marking_document
 
     marking = embed_file(
         model, load_key(key), output, margin=margin, calibration=calibration, layer=layer, schemes=scheme

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onnxmark import __version__
 from onnxmark.cli.exits import ExitCode
 from onnxmark.cli.output import OUTPUT_HELP, Format, check_formats, emit, parse_outputs, progress, remark
 from onnxmark.cli.sources import SOURCE_HELP, Backend, Factory, Opening, Shapes, Trust, as_onnx
 from onnxmark.errors import ModelError, ModelUnavailable
+from onnxmark.report.documents.plain import head
 from onnxmark.report.formats import Kind
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def inspect(
     failed = [entry for entry in entries if entry["problem"] is not None]
     status = "complete" if not failed else "failed" if len(failed) == len(entries) else "partial"
     document = {
-        "schema": Kind.INSPECT.value,
-        "tool": {"name": "onnxmark", "version": __version__},
+        **head(Kind.INSPECT),
         "status": status,
         "bits": bits,
         "detail": detail,
@@ -74,7 +73,7 @@ def inspect(
 
 def _entry(path: Path, bits: int, opening: Opening, *, list_only: bool) -> dict[str, Any]:
     from onnxmark.model import open_model
-    from onnxmark.report.conversion import conversion_facts
+    from onnxmark.report.documents.conversion import conversion_facts
 
     try:
         with (
@@ -104,7 +103,7 @@ def _entry(path: Path, bits: int, opening: Opening, *, list_only: bool) -> dict[
 
 def _layer(model: Model, site: WeightSite, bits: int, list_only: bool) -> dict[str, Any]:
     from onnxmark.model.profile import profile
-    from onnxmark.report.document import capacity_document, folding_document, profile_document, site_document
+    from onnxmark.report.documents.models import capacity_document, folding_document, profile_document, site_document
     from onnxmark.schemes.constant_weight.lengths import roomiest
     from onnxmark.schemes.constant_weight.parameters import DEFAULT_RATE
     from onnxmark.schemes.projection.capacity import capacity

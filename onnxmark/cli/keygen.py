@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
-from onnxmark import __version__
 from onnxmark.cli.output import OUTPUT_HELP, Format, check_formats, emit, parse_outputs, remark
 from onnxmark.report.formats import Kind
 
@@ -97,6 +96,7 @@ def keygen(
     """
     from onnxmark.keys import load_message, save_key
     from onnxmark.plugins import scheme as scheme_of
+    from onnxmark.report.documents.key import key_document
     from onnxmark.schemes.scheme import Reads
     from onnxmark.settings import settings
 
@@ -117,7 +117,7 @@ def keygen(
             "onnxmark: warning: the mean carrier is public knowledge: subtracting the mean over filters and "
             "fine-tuning erases it at no cost in accuracy; --carrier full does not have this weakness"
         )
-    emit(_document(found, save_key(key, output), output), format_, outputs)
+    emit(key_document(found, save_key(key, output), output), format_, outputs)
 
 
 def _projection(scheme: Scheme, generator: Generators | None, carrier: str | None) -> list[str]:
@@ -191,32 +191,3 @@ def _from_shape(text: str) -> tuple[Layer, ...]:
     if min(sizes) < 1 or max(sizes) >= 2**31:
         raise typer.BadParameter(f"{text!r}: every size must be at least 1", param_hint="--shape")
     return (Layer(Carrier(sizes)),)
-
-
-def _document(scheme: Scheme, key: Key, path: Path) -> dict[str, Any]:
-    return {
-        "schema": Kind.KEY.value,
-        "tool": {"name": "onnxmark", "version": __version__},
-        "path": str(path),
-        "commitment": key.commitment,
-        "scheme": key.scheme,
-        "n_bits": key.n_bits,
-        "facts": [{"name": name, "value": value} for name, value in scheme.facts(key).items()],
-        "layers": [
-            {"name": one.name, "node": one.node, "op": one.op, "shape": list(one.shape)} for one in key.carriers
-        ],
-        "premark_signature": key.premark is not None,
-        "capacity": _capacity(key),
-    }
-
-
-def _capacity(key: Key) -> dict[str, Any] | None:
-    """What the layer offers to a projection's message."""
-    if key.scheme != "projection":
-        return None
-    from onnxmark.report.document import capacity_document
-    from onnxmark.schemes.projection.capacity import capacity
-    from onnxmark.schemes.projection.projection import Generator
-
-    kind, generator = str(key.parameters["carrier"]), cast("Generator", key.parameters["generator"])
-    return capacity_document(capacity(key.carrier.shape, key.n_bits, kind, generator))

@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import typer
 
 from onnxmark.errors import ReportError
-from onnxmark.report.formats import Format, format_of, require_fit
+from onnxmark.report.formats import Document, Format, format_of, require_fit
 
 __all__ = [
     "OUTPUT_HELP",
@@ -27,7 +27,6 @@ __all__ = [
     "remark",
 ]
 
-Document = dict[str, Any]
 Outputs = list[tuple[Format, Path]]
 
 OUTPUT_HELP: Final = f"Also write FMT=PATH, or PATH whose suffix tells; FMT is one of {', '.join(Format)}; repeatable."

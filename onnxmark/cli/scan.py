@@ -257,7 +257,7 @@ def _say_asking(ring: Ring) -> None:
 
 def _terms(ring: Ring, level: float, *, digest: bool) -> Terms:
     from onnxmark.registry.terms import Terms
-    from onnxmark.report.document import public_key
+    from onnxmark.report.documents.findings import public_key
 
     public = [public_key(key) for index, key in enumerate(ring.keys) if index not in ring.asking]
     options: dict[str, Option] = {"level": level, "digest": digest, _PUBLIC: json.dumps(public, sort_keys=True)}

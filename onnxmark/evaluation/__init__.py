@@ -10,7 +10,7 @@ M networks, D payloads, any scheme and any way to embed; what trains them is a l
 files, as an auditor would, and whoever modifies networks sees no key.
 """
 
-from onnxmark.evaluation.document import SCHEMA, reproducible
+from onnxmark.evaluation.document import reproducible
 from onnxmark.evaluation.estimating import Estimate
 from onnxmark.evaluation.evaluating import estimate, evaluate
 from onnxmark.evaluation.example import EXAMPLE
@@ -35,7 +35,6 @@ from onnxmark.evaluation.running import Progress
 __all__ = [
     "EXAMPLE",
     "MODEL",
-    "SCHEMA",
     "STANDARD",
     "Architecture",
     "Decoder",

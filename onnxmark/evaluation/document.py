@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from onnxmark import plugins
-from onnxmark._version import __version__
 from onnxmark.evaluation.cells import Cell, Kind
 from onnxmark.evaluation.checking import broken, limits
 from onnxmark.evaluation.concluding import Book, cost, imperceptibility, robustness
@@ -16,8 +15,9 @@ from onnxmark.evaluation.laboratory import Laboratory
 from onnxmark.evaluation.nnt import exchanged
 from onnxmark.evaluation.plan import Plan, SchemePlan
 from onnxmark.evaluation.running import Outcomes
+from onnxmark.report import formats
+from onnxmark.report.documents.plain import head
 
-SCHEMA: Final = "onnxmark/evaluation/v1"
 _OURS: Final = "onnxmark"
 _DATA_RULE: Final = 10
 """Training data for each parameter, as the standard asks."""
@@ -36,8 +36,7 @@ def evaluation_document(plan: Plan, laboratory: Laboratory, outcomes: Outcomes, 
     results = {number: _results(book, number) for number in range(len(plan.schemes))}
     rows = {number: found["robustness"] for number, found in results.items() if found["problem"] is None}
     return {
-        "schema": SCHEMA,
-        "tool": {"name": _OURS, "version": __version__},
+        **head(formats.Kind.EVALUATION),
         "status": "partial" if outcomes.failures else "complete",
         "plan": plan_document(plan, laboratory),
         "environment": environment(_packages(plan, laboratory), laboratory.name, workers),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
-Document = dict[str, Any]
+from onnxmark.report.formats import Document
 
 
 class Alarm(StrEnum):

@@ -28,7 +28,7 @@ from onnxmark.registry.products import centred, folded, keyed_fold, suspicious
 from onnxmark.registry.remote import data_files, local_copy
 from onnxmark.registry.ring import Group, Ring, load_ring
 from onnxmark.registry.suspects import Place, Suspect
-from onnxmark.report.document import finding_document
+from onnxmark.report.documents.findings import finding_document
 from onnxmark.schemes.projection.carriers import FOLD, FoldedCarrier, carrier_map
 from onnxmark.verdict import Verdict
 from onnxmark.views import View, with_norms

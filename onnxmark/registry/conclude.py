@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from onnxmark import __version__
 from onnxmark.errors import ReportError
 from onnxmark.registry.alarms import Alarm
 from onnxmark.registry.entries import Found, Outcome
 from onnxmark.registry.lineage import compared, groups_of
 from onnxmark.registry.urls import public
-from onnxmark.report.document import ABSENCE, SCAN_SCHEMA, judged_document, unread_document
+from onnxmark.report.documents.findings import ABSENCE, judged_document, unread_document
+from onnxmark.report.documents.plain import head
+from onnxmark.report.formats import Document, Kind
 from onnxmark.schemes.evidence import Evidence
 from onnxmark.verdict import Policy, Verdict, inconclusive, judge, overall
-
-Document = dict[str, Any]
 
 UNFINISHED: Final = "not audited: the scan ended before it came to this model; run the same command to go on"
 _EXAMPLES: Final = 5
@@ -46,15 +45,15 @@ def conclude(
             everything else with None.
         policy: What is asked of a reading.
         roots: Where it was looked.
-        keys: Public side of the keys; see :func:`onnxmark.report.document.public_key`.
+        keys: Public side of the keys; see :func:`onnxmark.report.documents.findings.public_key`.
         fail_on: What the operator is to be alarmed by.
         baseline: An older scan document to compare matches with.
 
     Raises:
         ReportError: The baseline is no scan document.
     """
-    if baseline is not None and baseline["schema"] != SCAN_SCHEMA:
-        raise ReportError(f"the baseline is a document of {baseline['schema']}, expected {SCAN_SCHEMA}")
+    if baseline is not None and baseline["schema"] != Kind.SCAN.value:
+        raise ReportError(f"the baseline is a document of {baseline['schema']}, expected {Kind.SCAN.value}")
     named = list(_named(results))
     court = _Court(
         policy,
@@ -64,8 +63,7 @@ def conclude(
     entries = [court.entry(found, raw) for found, raw in named if found.outcome in (Outcome.MODEL, Outcome.FAILED)]
     coverage = _coverage([found for found, _ in named], entries)
     return {
-        "schema": SCAN_SCHEMA,
-        "tool": {"name": "onnxmark", "version": __version__},
+        **head(Kind.SCAN),
         "status": _status(entries, coverage),
         "verdict": str(overall([Verdict(entry["verdict"]) for entry in entries])),
         "roots": [public(root) for root in roots],

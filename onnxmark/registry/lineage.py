@@ -7,9 +7,8 @@ of them leaked, or that one was made of another.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-Document = dict[str, Any]
+from onnxmark.report.formats import Document
 
 Pair = tuple[str, str]
 """A model's name and the commitment of a key that it matches."""

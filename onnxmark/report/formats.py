@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
 
 from onnxmark.errors import ReportError
+
+Document = dict[str, Any]
+"""A result as plain data, of one :class:`Kind`, or a part of one."""
 
 
 class Format(StrEnum):

@@ -9,11 +9,9 @@ an audit that failed) is one line.
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
-from onnxmark.report.formats import Kind
-
-Document = dict[str, Any]
+from onnxmark.report.formats import Document, Kind
 
 _ENTRIES: Final = {
     Kind.AUDIT: ("findings", "finding"),

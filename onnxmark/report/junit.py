@@ -10,14 +10,13 @@ gives the same bytes.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 from xml.etree import ElementTree as ET
 
+from onnxmark.report.formats import Document
 from onnxmark.report.subjects import Subject, absence_of, alarm_of, subjects_of
 from onnxmark.report.text import plain
 from onnxmark.report.wording import sentence_of, standing_of, survived_of
-
-Document = dict[str, Any]
 
 _PATH: Final = 400
 _SENTENCE: Final = 1000

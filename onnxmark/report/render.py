@@ -7,13 +7,11 @@ functions of the document, so a saved document gives the bytes that the command 
 from __future__ import annotations
 
 from io import StringIO
-from typing import Any, Final
+from typing import Final
 
 from onnxmark.errors import ReportError
-from onnxmark.report.formats import Format, Kind, require_fit
+from onnxmark.report.formats import Document, Format, Kind, require_fit
 from onnxmark.report.text import plain
-
-Document = dict[str, Any]
 
 TEXT_WIDTH: Final = 110
 """Columns of the terminal report when it is written into a file."""
@@ -72,7 +70,7 @@ def _rich(document: Document) -> str:
 
 
 def _json(document: Document) -> str:
-    from onnxmark.report.document import to_json
+    from onnxmark.report.documents.plain import to_json
 
     return to_json(document)
 

@@ -21,14 +21,13 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
+from onnxmark.report.formats import Document
 from onnxmark.report.subjects import Subject, absence_of, alarm_of, subjects_of
 from onnxmark.report.text import plain
 from onnxmark.report.wording import sentence_of, standing_of, survived_of
-
-Document = dict[str, Any]
 
 SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 FINGERPRINT: Final = "onnxmark/keyAndCarrier/v1"

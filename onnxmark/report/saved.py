@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from onnxmark.errors import ReportError
+from onnxmark.report.formats import Document
 from onnxmark.report.schema import validate
 from onnxmark.report.text import plain
-
-Document = dict[str, Any]
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Four hundred full sweeps, or a scan of a hundred thousand models."""

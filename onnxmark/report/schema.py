@@ -9,14 +9,11 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from onnxmark.errors import ReportError
-from onnxmark.report.formats import Kind
+from onnxmark.report.formats import Document, Kind
 from onnxmark.report.render import kind_of
 from onnxmark.report.validation import first_problem
-
-Document = dict[str, Any]
 
 
 def schema_text(kind: Kind) -> str:

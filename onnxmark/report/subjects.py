@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Document = dict[str, Any]
+from onnxmark.report.formats import Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,10 @@ Sentences quote names as they are; whoever shows one makes it harmless.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.text import power_of_ten, shortened
-
-Document = dict[str, Any]
 
 _REASON: Final = 400
 """Characters of a reason."""

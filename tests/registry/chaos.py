@@ -12,7 +12,7 @@ from onnxmark.registry.journal import open_journal
 from onnxmark.registry.ring import load_ring, ring_folder
 from onnxmark.registry.running import Batching, run_scan
 from onnxmark.registry.terms import Terms
-from onnxmark.report.document import public_key
+from onnxmark.report.documents.findings import public_key
 from onnxmark.verdict import Policy
 from tests.registry.engines.tasks import Cheap
 

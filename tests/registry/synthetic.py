@@ -9,7 +9,7 @@ import onnxmark
 from onnxmark.audit import audit_file
 from onnxmark.keys import load_key
 from onnxmark.registry.entries import Found, Outcome
-from onnxmark.report.document import finding_document
+from onnxmark.report.documents.findings import finding_document
 
 DEMO = Path(onnxmark.__file__).parent / "demo_data"
 VERDICTS = ("verdict", "p_value", "log10_p_value", "n_hypotheses", "standing", "clears_seed_search")

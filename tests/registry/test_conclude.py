@@ -17,7 +17,9 @@ from onnxmark.registry.auditing import audit_chunk
 from onnxmark.registry.conclude import UNFINISHED, conclude
 from onnxmark.registry.entries import Outcome
 from onnxmark.registry.ring import ring_folder
-from onnxmark.report.document import audit_document, public_key, to_json
+from onnxmark.report.documents.audit import audit_document
+from onnxmark.report.documents.findings import public_key
+from onnxmark.report.documents.plain import to_json
 from onnxmark.report.formats import Kind
 from onnxmark.report.schema import schema_of, validate
 from onnxmark.report.validation import first_problem

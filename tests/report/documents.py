@@ -18,7 +18,7 @@ from onnxmark.conversion import Container, Conversion
 from onnxmark.conversion.origins import WeightOrigin
 from onnxmark.registry.alarms import Alarm
 from onnxmark.registry.conclude import conclude
-from onnxmark.report.conversion import conversion_document
+from onnxmark.report.documents.conversion import conversion_document
 from onnxmark.verdict import Policy
 from tests.onnx_models import conv_chain, kernel
 from tests.registry import synthetic

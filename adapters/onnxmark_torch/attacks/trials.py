@@ -24,7 +24,7 @@ from onnxmark.keys import AnyKey
 from onnxmark.model import open_model
 from onnxmark.model.running.calibration import Calibration, bind
 from onnxmark.model.running.runtime import Fidelity, answers, open_session
-from onnxmark.report.document import audit_document, simulation_document
+from onnxmark.report.documents.audit import audit_document, simulation_document
 from onnxmark.robustness import Trial
 from onnxmark.schemes.evidence import Evidence
 from onnxmark.statistics import mean_interval

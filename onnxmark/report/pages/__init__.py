@@ -6,12 +6,11 @@ A page function is pure. Fields that came after the first documents of a version
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 from onnxmark.errors import ReportError
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Page
-
-Document = dict[str, Any]
 
 _MODULES: Final = {
     "onnxmark/audit/v1": ("audit", "audit_page"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Fact, Facts, Headline, Notes, Page, Part, Section, Table, Tone
 from onnxmark.report.pages.phrases import (
     NAME,
@@ -16,8 +17,6 @@ from onnxmark.report.pages.phrases import (
     shape_of,
 )
 from onnxmark.report.text import byte_size, shortened
-
-Document = dict[str, Any]
 
 _UNMEASURED: Final = "not measured; give --calibration inputs.npz to measure what the attack costs"
 _LAYERS: Final = (

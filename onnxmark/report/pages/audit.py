@@ -5,9 +5,10 @@ What a verdict is called is settled in :mod:`onnxmark.report.wording`; here it i
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from onnxmark.errors import ReportError
+from onnxmark.report.formats import Document
 from onnxmark.report.page import (
     BitMap,
     Cell,
@@ -38,8 +39,6 @@ from onnxmark.report.pages.phrases import (
 from onnxmark.report.pages.robustness import robustness_section
 from onnxmark.report.text import byte_size, shortened
 from onnxmark.report.wording import sentence_of, standing_of
-
-Document = dict[str, Any]
 
 _RELATION: Final = {"exact": "=", "bound": "≤", "estimate": "≈"}
 

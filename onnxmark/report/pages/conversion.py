@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Fact, Facts, Headline, Notes, Page, Section, Table, Tone
 from onnxmark.report.pages.phrases import PATH, SENTENCE, colophon, counted, name_of, shape_of
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _COLUMNS: Final = (
     Column("weights in the framework"),
@@ -44,7 +43,7 @@ def traced(facts: Document) -> str:
     """What came through, in a sentence.
 
     Args:
-        facts: A conversion document, or what :func:`onnxmark.report.conversion.conversion_facts` gives.
+        facts: A conversion document, or what :func:`onnxmark.report.documents.conversion.conversion_facts` gives.
     """
     coverage = facts["coverage"]
     graph = "" if facts["has_graph"] else "; the file holds weights without a graph"

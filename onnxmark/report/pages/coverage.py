@@ -5,14 +5,13 @@ A scan that finds nothing says as much as it has looked at, so every doubt and e
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Fact, Facts, Part, Section, Table, Tone
 from onnxmark.report.pages.lineage import key_of
 from onnxmark.report.pages.phrases import PATH, SENTENCE, many, name_of
 from onnxmark.report.text import byte_size, shortened
-
-Document = dict[str, Any]
 
 _OUTCOMES: Final = {"unsupported": "unsupported", "pointer": "not here", "skipped": "left out"}
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Fact, Facts, Headline, Notes, Page, Part, Section, Table, Tone
 from onnxmark.report.pages.evaluation_costs import costs_section
 from onnxmark.report.pages.evaluation_imperceptibility import imperceptibility_section
@@ -19,8 +20,6 @@ from onnxmark.report.pages.evaluation_words import UNMODIFIED, doubts_of, scheme
 from onnxmark.report.pages.figures import NOTHING
 from onnxmark.report.pages.phrases import LABEL, NAME, PATH, SENTENCE, colophon, many, name_of
 from onnxmark.report.text import byte_size, shortened
-
-Document = dict[str, Any]
 
 _SETTING: Final = 160
 """Characters of the settings of a scheme."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from onnxmark.report.charts import Estimate, Level, Line, LineChart, LineCharts
+from onnxmark.report.formats import Document
 from onnxmark.report.pages.evaluation_words import (
     Measured,
     metric_of,
@@ -18,8 +19,6 @@ from onnxmark.report.pages.evaluation_words import (
 )
 from onnxmark.report.pages.figures import rate, score
 from onnxmark.report.scales import spread
-
-Document = dict[str, Any]
 
 _USUAL: Final = 0.6
 """Upper end of the scale of symbol error rates; above it lies only a decoder that is wrong on purpose."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Section, Table
 from onnxmark.report.pages.evaluation_words import scheme_of
 from onnxmark.report.pages.figures import BYTES, NOTHING, SECONDS, interval, measured, plain_number
 from onnxmark.report.pages.phrases import NAME, many
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _INJECTION: Final = (
     Column("scheme"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Section, Table
 from onnxmark.report.pages.evaluation_words import metric_of, scheme_of
 from onnxmark.report.pages.figures import change, interval, score
-
-Document = dict[str, Any]
 
 _LEGEND: Final = (
     "Means with 95 % confidence limits (Student's t). The change is paired: the same network with and without a mark."

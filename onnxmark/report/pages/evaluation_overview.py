@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Notes, Part, Table, Tone
 from onnxmark.report.pages.evaluation_words import (
     UNMODIFIED,
@@ -17,8 +18,6 @@ from onnxmark.report.pages.evaluation_words import (
 from onnxmark.report.pages.figures import NOTHING, change, interval, rate
 from onnxmark.report.pages.phrases import SENTENCE
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _AS_THEY_ARE: Final = "Networks that nobody modified. Change: marked minus unmarked, mean with 95 % limits."
 _WORST: Final = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Notes, Section, Table, Tone
 from onnxmark.report.pages.evaluation_charts import charts_of
 from onnxmark.report.pages.evaluation_words import (
@@ -20,8 +21,6 @@ from onnxmark.report.pages.evaluation_words import (
 from onnxmark.report.pages.figures import interval, rate, score
 from onnxmark.report.pages.phrases import LABEL, SENTENCE, many
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _LISTED: Final = 8
 """Reasons of failures that are told of a modification."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.pages.figures import NOTHING
 from onnxmark.report.pages.phrases import LABEL, SENTENCE
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 UNMODIFIED: Final = "none"
 """The modification that leaves the networks as they are."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.pages.phrases import LABEL
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _FIRST_ARGUMENT: Final = re.compile(r"\(\w+=[^,)]*(, )?")
 _LEADING_ON: Final = re.compile(r"(,| to| by| of| with)$")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
-Document = dict[str, Any]
+from onnxmark.report.formats import Document
+
 Unit = tuple[str, float]
 """A name, and how much of the base unit it is."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Fact, Facts, Headline, Notes, Page, Section, Table, Tone
 from onnxmark.report.pages.conversion import traced
 from onnxmark.report.pages.phrases import PATH, SENTENCE, colophon, counted, layer_of, name_of, room, shape_of
 from onnxmark.report.text import byte_size, shortened
-
-Document = dict[str, Any]
 
 _COLUMNS: Final = (
     Column("#", numeric=True),

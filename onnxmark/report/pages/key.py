@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Fact, Facts, Headline, Notes, Page, Section
 from onnxmark.report.pages.phrases import PATH, SENTENCE, colophon, layer_of, name_of, room, shape_of
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _ADVICE = "Publish or time-stamp the commitment before the model: a registered key needs 2^-64 less to convince."
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Part, Section, Table, Tone
 from onnxmark.report.pages.phrases import PATH, SENTENCE, many
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _NAMED: Final = 3
 """Names of a group that stand in one cell."""

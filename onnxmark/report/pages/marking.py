@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Fact, Facts, Headline, Page, Section, Tone
 from onnxmark.report.pages.phrases import (
     PATH,
@@ -15,8 +14,6 @@ from onnxmark.report.pages.phrases import (
     probability,
 )
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _UNMEASURED = "not measured; give --calibration inputs.npz to measure (and to spare) the outputs"
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Fact, Tone
 from onnxmark.report.text import power_of_ten, shortened
-
-Document = dict[str, Any]
 
 NAME: Final = 80
 """Characters of a layer's name that a report shows."""

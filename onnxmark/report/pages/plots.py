@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import CurvePoint, Curves, Panel, Plane, PlanePoint, Series
 from onnxmark.report.pages.families import Family, is_number
 from onnxmark.report.pages.phrases import LABEL, accuracy_of, evidence, tone_of
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _EVIDENCE: Final = "evidence left: −log₁₀ p, after correction"
 

@@ -7,8 +7,9 @@ grow, and every figure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Notes, Part, Section
 from onnxmark.report.pages.families import families_of
 from onnxmark.report.pages.phrases import LABEL, SENTENCE, evidence
@@ -16,8 +17,6 @@ from onnxmark.report.pages.plots import curves_of, plane_of
 from onnxmark.report.pages.survival import doubts, not_tried, survival_table
 from onnxmark.report.pages.trials import trial_problems, trials_table
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _UNMEASURED: Final = (
     "What the attacks do to the model was not measured: an attack that removes the mark may have removed the model's "

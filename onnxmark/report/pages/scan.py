@@ -6,8 +6,9 @@ others are counted, and only the first of them named.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Fact, Facts, Headline, Notes, Page, Section, Table, Tone
 from onnxmark.report.pages.coverage import (
     coverage_line,
@@ -19,8 +20,6 @@ from onnxmark.report.pages.coverage import (
 from onnxmark.report.pages.lineage import baseline_sections, copies_sections, key_of, names_of
 from onnxmark.report.pages.phrases import PATH, SENTENCE, badge_of, colophon, many, name_of, probability, tone_of
 from onnxmark.report.text import byte_size, shortened
-
-Document = dict[str, Any]
 
 LISTED: Final = 500
 """Models without a match that are named."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Cell, Column, Table, Tone
 from onnxmark.report.pages.families import Family
 from onnxmark.report.pages.phrases import LABEL, SENTENCE, accuracy_of, decisions_of, moved_of, tone_of
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 _ABSENT: Final = "–"
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from onnxmark.report.formats import Document
 from onnxmark.report.page import Bar, Cell, Column, Notes, Table
 from onnxmark.report.pages.phrases import LABEL, SENTENCE, accuracy_of, decisions_of, evidence, moved_of, tone_of
 from onnxmark.report.text import shortened
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from onnxmark.attacks import MagnitudePruning
 from onnxmark.errors import AttackError
 from onnxmark.keys import commitment_of
 from onnxmark.keys.container import encode_key
-from onnxmark.report.document import audit_document
+from onnxmark.report.documents.audit import audit_document
 from onnxmark.report.formats import Format
 from onnxmark.report.render import render
 from onnxmark.report.saved import parse_document

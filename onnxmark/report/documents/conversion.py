@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from onnxmark import __version__
-from onnxmark.report.formats import Kind
+from onnxmark.report.documents.plain import head
+from onnxmark.report.formats import Document, Kind
 
 if TYPE_CHECKING:
     from onnxmark.conversion import Conversion
     from onnxmark.conversion.origins import WeightOrigin
 
-Document = dict[str, Any]
-
 
 def conversion_document(conversion: Conversion) -> Document:
     """The document of a conversion."""
     return {
-        "schema": Kind.CONVERSION.value,
-        "tool": {"name": "onnxmark", "version": __version__},
+        **head(Kind.CONVERSION),
         "source": str(conversion.source),
         "output": str(conversion.output),
         **conversion_facts(conversion),
