@@ -45,7 +45,8 @@ def audit(
         str | None, typer.Option("--provider", help="Execution provider to run on; by default the best there is.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="The model before it was marked: restores its filters' norms.")
+        Path | None,
+        typer.Option("--reference", help="The model before it was marked, in any container: restores filters' norms."),
     ] = None,
     alpha: Annotated[float, typer.Option("--alpha", help="False-positive rate asked for, after correction.")] = 1e-6,
     registered: Annotated[
@@ -118,9 +119,11 @@ def audit(
     opening = Opening.of(trust=trust, factory=factory, shapes=shapes, backend=backend)
     document: Document
     try:
-        with as_onnx(model, opening, quiet=no_progress) as (path, conversion):
-            simulation = _simulation(attacks, path, reference, calibration, labels, draws, seed, spread=spread)
-            result, trials = _audit(path, loaded, policy, layer, reference, asked, simulation, quiet=no_progress)
+        with ExitStack() as stack:
+            path, conversion = stack.enter_context(as_onnx(model, opening, quiet=no_progress))
+            before = reference and stack.enter_context(as_onnx(reference, opening, quiet=no_progress))[0]
+            simulation = _simulation(attacks, path, before, calibration, labels, draws, seed, spread=spread)
+            result, trials = _audit(path, loaded, policy, layer, before, asked, simulation, quiet=no_progress)
         hashed = digest or Format.SARIF in (format_, *(asked for asked, _ in outputs))
         sha256 = _sha256(model) if hashed and model.is_file() else None
         told = _told(attacks, simulation)

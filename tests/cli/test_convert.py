@@ -78,6 +78,24 @@ def test_a_container_is_audited_and_inspected_as_it_is(folder, source, capfd):
     assert sorted(path.name for path in folder.iterdir() if path.name.startswith("onnxmark-")) == []
 
 
+def test_a_reference_may_be_in_another_container_than_the_model(folder, capfd):
+    """Filters scaled by a thief are brought back to the reference's norms: only with it is the mark found."""
+    scales = np.random.default_rng(1).uniform(0.01, 1, (16, 1, 1, 1)) ** 4
+    with open_model("marked.onnx") as model:
+        marked = [model.read(site).values for site in model.sites()]
+    conv_chain("scaled.onnx", [marked[0], (marked[1] * scales).astype(np.float32)])
+    onnx.save_model(onnx.load("plain.onnx"), "plain.onnxtxt", format="textproto")
+    verdicts = {}
+    for name in ("plain.onnx", "plain.onnxtxt"):
+        run(["audit", "scaled.onnx", "--key", "key.npy", "--reference", name, "--format", "json"])
+        shown = capfd.readouterr()
+        finding = json.loads(shown.out)["findings"][0]
+        verdicts[name] = (finding["verdict"], finding["carrier"]["view"], finding["log10_p_value"])
+    assert "'plain.onnxtxt' is " in shown.err
+    assert verdicts["plain.onnxtxt"] == verdicts["plain.onnx"]
+    assert verdicts["plain.onnx"][:2] == ("match", "filter norms restored")
+
+
 def test_the_reports_say_what_was_converted(folder, capfd):
     assert run(["audit", "marked.ort", "--key", "key.npy", "--attacks", "quick", "-o", "html=a.html"]) == 0
     assert "converted from an ONNX Runtime flatbuffer" in capfd.readouterr().out.replace("\n", "")
