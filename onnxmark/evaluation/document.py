@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -19,18 +19,26 @@ from onnxmark.report import formats
 from onnxmark.report.documents.plain import head
 
 _OURS: Final = "onnxmark"
+_AROUND: Final = ("environment", "further_environments")
 _DATA_RULE: Final = 10
 """Training data for each parameter, as the standard asks."""
 
 
-def evaluation_document(plan: Plan, laboratory: Laboratory, outcomes: Outcomes, workers: int) -> dict[str, Any]:
+def environment_of(plan: Plan, laboratory: Laboratory, workers: int) -> dict[str, Any]:
+    """What this process carries out a plan on, with so many networks at a time."""
+    return environment(_packages(plan, laboratory), laboratory.name, workers)
+
+
+def evaluation_document(
+    plan: Plan, laboratory: Laboratory, outcomes: Outcomes, environments: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Everything an evaluation found.
 
     Args:
         plan: The plan.
         laboratory: Where its networks were trained.
         outcomes: What came of its cells.
-        workers: Networks that were worked on at a time.
+        environments: What its cells were carried out on, at least one.
     """
     book = Book(plan, outcomes.records)
     results = {number: _results(book, number) for number in range(len(plan.schemes))}
@@ -39,7 +47,8 @@ def evaluation_document(plan: Plan, laboratory: Laboratory, outcomes: Outcomes, 
         **head(formats.Kind.EVALUATION),
         "status": "partial" if outcomes.failures else "complete",
         "plan": plan_document(plan, laboratory),
-        "environment": environment(_packages(plan, laboratory), laboratory.name, workers),
+        "environment": environments[0],
+        "further_environments": list(environments[1:]),
         "schemes": list(results.values()),
         "nnt": exchanged(book, laboratory.task, rows),
         "limits": [*_lacking(outcomes), *limits(book, laboratory)],
@@ -48,7 +57,7 @@ def evaluation_document(plan: Plan, laboratory: Laboratory, outcomes: Outcomes, 
 
 def reproducible(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document without times, memory and machine: what is left is the same for the same plan."""
-    kept = {name: value for name, value in document.items() if name != "environment"}
+    kept = {name: value for name, value in document.items() if name not in _AROUND}
     schemes = [{name: value for name, value in scheme.items() if name != "cost"} for scheme in document["schemes"]]
     return {**kept, "schemes": schemes}
 

@@ -16,7 +16,7 @@ from onnxmark.attacking import attack_file
 from onnxmark.attacks import GaussianNoise
 from onnxmark.audit import Schemes
 from onnxmark.evaluation.bench import attempted
-from onnxmark.evaluation.cells import Cell, Kind, cells_of, looked_for
+from onnxmark.evaluation.cells import Kind, cells_of, looked_for
 from onnxmark.evaluation.drawing import drawn_key
 from onnxmark.evaluation.laboratory import MODEL, Laboratory, Network
 from onnxmark.evaluation.loads import USUAL, Steps, load_of
@@ -127,9 +127,3 @@ def _timed(step: Callable[[], Any]) -> float:
 def _width(plan: Plan) -> int:
     """Cells that can be worked on at a time, where there are most."""
     return plan.networks * plan.payloads * len(plan.schemes) or 1
-
-
-def weights(plan: Plan, laboratory: Laboratory) -> Callable[[Cell], float]:
-    """How long cells take relative to each other, without measuring anything."""
-    n_training = laboratory.task.n_training
-    return lambda cell: load_of(plan, cell, n_training) @ USUAL

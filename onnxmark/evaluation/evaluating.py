@@ -14,9 +14,9 @@ from onnxmark import plugins
 from onnxmark.audit import Schemes
 from onnxmark.errors import JournalError
 from onnxmark.evaluation.bench import Bench
-from onnxmark.evaluation.document import evaluation_document
+from onnxmark.evaluation.document import environment_of, evaluation_document
 from onnxmark.evaluation.drawing import options_of
-from onnxmark.evaluation.estimating import Estimate, estimated, weights
+from onnxmark.evaluation.estimating import Estimate, estimated
 from onnxmark.evaluation.journal import open_journal
 from onnxmark.evaluation.laboratory import Laboratory, LaboratoryOf
 from onnxmark.evaluation.plan import Plan
@@ -61,12 +61,14 @@ def evaluate(
         SettingError: A scheme has no such option.
     """
     here = _checked(plan, laboratory, schemes)
-    with open_journal(journal, plan.digest) as book, _folder(journal, work, plan) as root:
+    around = environment_of(plan, here, jobs)
+    with open_journal(journal, plan.digest, around) as book, _folder(journal, work, plan) as root:
         setup = partial(Bench.of, plan, laboratory, schemes, root)
-        run = Run(plan, book, Room(root), weights(plan, here), progress)
+        run = Run(plan, book, Room(root), here.task.n_training, progress)
         with Workers(setup, jobs) as workers:
             outcomes = run.over(workers)
-        document = evaluation_document(plan, here, outcomes, jobs)
+        # Where nothing was left to do, it was done on what the journal says, not here.
+        document = evaluation_document(plan, here, outcomes, book.environments or [around])
         if not keep and not outcomes.failures:
             shutil.rmtree(root, ignore_errors=True)
     return document

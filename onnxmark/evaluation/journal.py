@@ -1,7 +1,9 @@
 """What an evaluation has done so far: a line of JSON a finished cell, so that it can be killed and taken up again.
 
-Only the coordinator writes, and only at the end of the file. A line that a kill has torn is the last one; it is cut off
-and its cell done again. Lines belong to a plan by its digest, so that one file may hold several plans.
+Before the first cell of a run stands what it was carried out on, unless that stands there already: times of several
+machines must not be taken for those of one. Only the coordinator writes, and only at the end of the file. A line that a
+kill has torn is the last one; it is cut off and its cell done again. Lines belong to a plan by its digest, so that one
+file may hold several plans.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,18 +22,38 @@ from onnxmark.errors import JournalError
 _SCHEMA: Final = "onnxmark/evaluation-journal/v1"
 
 
+Environment = dict[str, Any]
+"""See :func:`onnxmark.evaluation.environment.environment`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What a journal holds of a plan.
+
+    Args:
+        records: What came of cells, by name.
+        environments: What they were carried out on, in order of their first use.
+    """
+
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    environments: list[Environment] = field(default_factory=list)
+
+
 class Journal:
     """The journal of one plan; made by :func:`open_journal`.
 
     Args:
-        records: What is done already, by cell.
+        recalled: What is done already.
         digest: Of the plan.
+        environment: What this process carries out cells on.
         descriptor: The file, open for appending; None keeps nothing.
     """
 
-    def __init__(self, records: dict[str, dict[str, Any]], digest: str, descriptor: int | None) -> None:
-        self.records = records
+    def __init__(self, recalled: Recalled, digest: str, environment: Environment, descriptor: int | None) -> None:
+        self.records = recalled.records
+        self.environments = recalled.environments
         self._digest = digest
+        self._environment = environment
         self._descriptor = descriptor
 
     def put(self, cell: str, record: dict[str, Any]) -> None:
@@ -42,11 +65,15 @@ class Journal:
         if cell in self.records:
             return
         self.records[cell] = record
+        entries: list[dict[str, Any]] = [{"cell": cell, "record": record}]
+        if self._environment not in self.environments:
+            self.environments.append(self._environment)
+            entries.insert(0, {"environment": self._environment})
         if self._descriptor is None:
             return
-        line = json.dumps({"plan": self._digest, "cell": cell, "record": record}, allow_nan=False) + "\n"
+        lines = (json.dumps({"plan": self._digest, **entry}, allow_nan=False) + "\n" for entry in entries)
         try:
-            _write(self._descriptor, line.encode())
+            _write(self._descriptor, "".join(lines).encode())
             os.fdatasync(self._descriptor)
         except OSError as error:
             raise JournalError(
@@ -55,18 +82,19 @@ class Journal:
 
 
 @contextmanager
-def open_journal(path: Path | None, digest: str) -> Iterator[Journal]:
+def open_journal(path: Path | None, digest: str, environment: Environment) -> Iterator[Journal]:
     """The journal of a plan, for the one process that writes it.
 
     Args:
         path: A file, made if it is not there; None keeps nothing.
         digest: Of the plan.
+        environment: What this process carries out cells on.
 
     Raises:
         JournalError: It cannot be opened, is something else or damaged, or another evaluation is writing it.
     """
     if path is None:
-        yield Journal({}, digest, None)
+        yield Journal(Recalled(), digest, environment, None)
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +103,7 @@ def open_journal(path: Path | None, digest: str) -> Iterator[Journal]:
         raise JournalError(f"journal {str(path)!r} cannot be opened: {error.strerror}") from error
     try:
         _lock(descriptor, path)
-        yield Journal(_recalled(descriptor, path, digest), digest, descriptor)
+        yield Journal(_recalled(descriptor, path, digest), digest, environment, descriptor)
     finally:
         os.close(descriptor)
 
@@ -87,8 +115,8 @@ def _lock(descriptor: int, path: Path) -> None:
         raise JournalError(f"journal {str(path)!r} is being written by another evaluation; wait for its end") from error
 
 
-def _recalled(descriptor: int, path: Path, digest: str) -> dict[str, dict[str, Any]]:
-    """The records of a plan; the file is left with whole lines only."""
+def _recalled(descriptor: int, path: Path, digest: str) -> Recalled:
+    """What there is of a plan; the file is left with whole lines only."""
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if not whole:
@@ -96,18 +124,22 @@ def _recalled(descriptor: int, path: Path, digest: str) -> dict[str, dict[str, A
             raise _foreign(path)
         os.ftruncate(descriptor, 0)
         _write(descriptor, _header())
-        return {}
+        return Recalled()
     first, *lines = whole.splitlines()
     if first + b"\n" != _header():
         raise _foreign(path)
     os.ftruncate(descriptor, len(whole))
-    found = {}
+    found = Recalled()
     for number, line in enumerate(lines, start=2):
         try:
             entry = json.loads(line)
+            ours = entry["plan"] == digest
+            if "environment" in entry:
+                found.environments.extend([dict(entry["environment"])] if ours else [])
+                continue
             cell, record = str(entry["cell"]), dict(entry["record"])
-            if entry["plan"] == digest:
-                found[cell] = record
+            if ours:
+                found.records[cell] = record
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise JournalError(
                 f"journal {str(path)!r}: line {number} is damaged ({type(error).__name__}); remove that line, or the "

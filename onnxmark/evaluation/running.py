@@ -14,6 +14,7 @@ from typing import Any
 from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation.cells import Cell, Kind, cells_of, needs
 from onnxmark.evaluation.journal import Journal
+from onnxmark.evaluation.pacing import Pace
 from onnxmark.evaluation.plan import Plan
 from onnxmark.evaluation.rooms import Room
 from onnxmark.evaluation.workers import Outcome, Workers
@@ -66,22 +67,22 @@ class Run:
         plan: The plan.
         journal: Of the plan.
         room: Where networks are.
-        weigh: How long a cell takes, in any unit.
+        n_training: Images to train on.
         tell: Told how far the run is.
     """
 
     plan: Plan
     journal: Journal
     room: Room
-    weigh: Callable[[Cell], float]
+    n_training: int
     tell: Tell | None = None
     _failures: dict[str, str] = field(default_factory=dict)
     _derived: dict[str, Record] = field(default_factory=dict)
     _again: frozenset[Cell] = frozenset()
     _settled: set[str] = field(default_factory=set)
     _started: float = 0.0
-    _weight: float = 0.0
-    _done_weight: float = 0.0
+    _pace: Pace = field(init=False)
+    _n_at_a_time: int = 1
     _n_reused: int = 0
     _n_total: int = 0
 
@@ -93,6 +94,7 @@ class Run:
             LaboratoryError: No cell can be carried out.
         """
         waiting = self._begin()
+        self._n_at_a_time = workers.count
         self._say("")
         while waiting or workers.n_busy:
             waiting = self._start(waiting, workers)
@@ -109,7 +111,7 @@ class Run:
         self._settled = {cell.name for cell in cells} - {cell.name for cell in (*todo, *self._again)}
         self._n_total, self._n_reused = len(cells), len(cells) - len(todo) - len(self._again)
         todo = [cell for cell in cells if cell.name not in self._settled]
-        self._started, self._weight = time.monotonic(), sum(map(self.weigh, todo))
+        self._started, self._pace = time.monotonic(), Pace(self.plan, todo, self.n_training)
         return todo
 
     def _gone(self, todo: Iterable[Cell]) -> set[Cell]:
@@ -156,7 +158,7 @@ class Run:
             self._failures[cell.name] = reason
         else:
             self._derived[cell.name] = {"problem": reason}
-        self._finish(cell)
+        self._finish(cell, None)
 
     def _settle(self, outcome: Outcome) -> None:
         if outcome.refusal is not None:
@@ -165,25 +167,25 @@ class Run:
             self._failures[outcome.cell.name] = f"{outcome.cell.words(self.plan)}: {outcome.failure}"
         else:
             self.journal.put(outcome.cell.name, outcome.record)
-        self._finish(outcome.cell)
+        self._finish(outcome.cell, outcome.seconds)
 
-    def _finish(self, cell: Cell) -> None:
+    def _finish(self, cell: Cell, seconds: float | None) -> None:
         self._settled.add(cell.name)
-        self._done_weight += self.weigh(cell)
+        self._pace.settle(cell, seconds)
         self._say(cell.words(self.plan))
 
     def _say(self, latest: str) -> None:
         if self.tell is None:
             return
-        seconds = time.monotonic() - self._started
-        left = self._weight - self._done_weight
+        n_at_a_time = max(1, min(self._n_total - len(self._settled), self._n_at_a_time))
+        left = self._pace.seconds_left
         self.tell(
             Progress(
                 n_done=len(self._settled),
                 n_total=self._n_total,
                 n_reused=self._n_reused,
-                seconds=seconds,
-                seconds_left=seconds * left / self._done_weight if self._done_weight > 0 else None,
+                seconds=time.monotonic() - self._started,
+                seconds_left=None if left is None else left / n_at_a_time,
                 latest=latest,
             )
         )

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -46,12 +47,14 @@ class Outcome:
         record: What was carried out; None where it was not.
         failure: Why not, where it may go another way next time.
         refusal: Why not, where no cell ever will be.
+        seconds: What it took; None where that is not known.
     """
 
     cell: Cell
     record: dict[str, Any] | None = None
     failure: str | None = None
     refusal: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(slots=True)
@@ -72,8 +75,8 @@ class Workers:
     def __init__(self, setup: Setup, count: int) -> None:
         if count < 1:
             raise ValueError(f"an evaluation takes at least one worker, not {count}")
+        self.count = count
         self._setup = setup
-        self._count = count
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
@@ -99,7 +102,7 @@ class Workers:
     @property
     def has_room(self) -> bool:
         """Whether another cell can be started."""
-        return self.n_busy < self._count
+        return self.n_busy < self.count
 
     def start(self, cell: Cell) -> None:
         """Give a cell to an idle worker."""
@@ -117,8 +120,8 @@ class Workers:
         cell, worker.cell = worker.cell, None
         assert cell is not None
         try:
-            kind, answer = worker.line.recv()
-            return Outcome(cell, **{kind: answer})
+            kind, answer, seconds = worker.line.recv()
+            return Outcome(cell, **{kind: answer}, seconds=seconds)
         except (EOFError, OSError):
             self._workers.remove(worker)
             worker.process.join(_PATIENCE)
@@ -147,14 +150,16 @@ def _serve(line: Connection, setup: Setup) -> None:
         carrying: Carrying | None = None
         while True:
             cell = line.recv()
+            started = time.monotonic()
             try:
                 carrying = carrying or setup()
+                started = time.monotonic()
                 answer: tuple[str, Any] = ("record", carrying.carry_out(cell))
             except OnnxmarkError as error:
                 answer = ("refusal", str(error))
             except (MemoryError, OSError) as error:
                 answer = ("failure", f"{type(error).__name__}: {error}")
-            line.send(answer)
+            line.send((*answer, time.monotonic() - started))
 
 
 def _die_with_parent() -> None:

@@ -10,7 +10,7 @@ from onnxmark.audit import built_in
 from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation import estimate, evaluate, parse_plan
 from onnxmark.evaluation.cells import Cell, Kind, cells_of
-from onnxmark.evaluation.estimating import rehearsed, weights
+from onnxmark.evaluation.estimating import rehearsed
 from onnxmark.evaluation.loads import Steps, load_of
 from tests.evaluation import broken, toy
 
@@ -88,11 +88,6 @@ def test_schemes_that_do_not_fit_are_left_out_of_the_mean():
     plan = parse_plan(toy.TOML + more)
     assert estimate(plan, toy.laboratory, schemes=built_in).seconds > 0
     assert estimate(PLAN, toy.laboratory, schemes=broken.crashing).seconds > 0
-
-
-def test_weights_are_relative_durations():
-    weigh = weights(PLAN, toy.laboratory(PLAN))
-    assert weigh(Cell(Kind.TRAIN, 0)) > weigh(Cell(Kind.LOOK, 0, 0, 0)) > 0
 
 
 def test_mistakes_are_those_of_the_run():

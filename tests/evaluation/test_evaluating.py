@@ -109,6 +109,26 @@ def test_the_environment_is_recorded(document):
     assert environment["workers"] == environment["threads_per_worker"] == 1
     assert {"numpy", "onnx", "onnxruntime"} <= environment["packages"].keys()
     assert environment["memory_bytes"] > 1e8
+    assert document["further_environments"] == []
+
+
+def test_an_evaluation_that_went_on_elsewhere_says_so(tmp_path):
+    """The journal loses a cell, which a run with more workers makes up for; one that only reads leaves no trace."""
+    plan, journal = parse_plan(toy.SMALL), tmp_path / "journal"
+    evaluate(plan, toy.laboratory, journal=journal)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))
+    document = evaluate(plan, toy.laboratory, journal=journal, jobs=2)
+    assert [document["environment"]["workers"], *(each["workers"] for each in document["further_environments"])] == [
+        1,
+        2,
+    ]
+    again = evaluate(plan, toy.laboratory, journal=journal, jobs=5)
+    assert (again["environment"], again["further_environments"]) == (
+        document["environment"],
+        document["further_environments"],
+    )
+    validate(document)
 
 
 def test_another_seed_gives_other_keys(document):

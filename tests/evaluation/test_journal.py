@@ -12,18 +12,19 @@ import pytest
 from onnxmark.errors import JournalError
 from onnxmark.evaluation.journal import open_journal
 
+HERE = {"processor": "ours", "workers": 1}
 RECORDS = {"train/0": {"score": 0.5}, "look/0": {"readings": [{"n_errors": 3}]}, "train/1": {"problem": "no"}}
 
 
-def written(path, records=RECORDS, digest="plan"):
-    with open_journal(path, digest) as journal:
+def written(path, records=RECORDS, digest="plan", around=HERE):
+    with open_journal(path, digest, around) as journal:
         for cell, record in records.items():
             journal.put(cell, record)
     return path.read_bytes()
 
 
-def recalled(path, digest="plan"):
-    with open_journal(path, digest) as journal:
+def recalled(path, digest="plan", around=HERE):
+    with open_journal(path, digest, around) as journal:
         return journal.records
 
 
@@ -54,23 +55,23 @@ def test_a_journal_cut_at_any_byte_goes_on(tmp_path):
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
         n_whole = sum(end < cut for end in ends)
-        kept = dict(list(RECORDS.items())[: max(0, n_whole - 1)])
+        kept = dict(list(RECORDS.items())[: max(0, n_whole - 2)])
         assert recalled(path) == kept
         assert written(path) == whole
 
 
 def test_without_a_file_nothing_is_kept():
-    with open_journal(None, "plan") as journal:
+    with open_journal(None, "plan", HERE) as journal:
         journal.put("train/0", {"score": 1.0})
         assert journal.records == {"train/0": {"score": 1.0}}
-    with open_journal(None, "plan") as journal:
+    with open_journal(None, "plan", HERE) as journal:
         assert journal.records == {}
 
 
 def test_every_line_is_on_the_disk_before_the_next_cell(tmp_path):
     path = tmp_path / "journal"
-    with open_journal(path, "plan") as journal:
-        for count, (cell, record) in enumerate(RECORDS.items(), start=2):
+    with open_journal(path, "plan", HERE) as journal:
+        for count, (cell, record) in enumerate(RECORDS.items(), start=3):
             journal.put(cell, record)
             assert len(path.read_text().splitlines()) == count
     assert path.stat().st_mode & 0o777 == 0o600
@@ -96,7 +97,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path, line):
 
 def test_two_evaluations_do_not_write_one_journal(tmp_path):
     path = tmp_path / "journal"
-    with open_journal(path, "plan"), pytest.raises(JournalError, match="is being written by another evaluation"):
+    with open_journal(path, "plan", HERE), pytest.raises(JournalError, match="is being written by another evaluation"):
         recalled(path)
     assert recalled(path) == {}
 
@@ -105,7 +106,7 @@ def test_another_process_holds_it_too(tmp_path):
     path = tmp_path / "journal"
     code = (
         "import sys\nfrom pathlib import Path\nfrom onnxmark.evaluation.journal import open_journal\n"
-        "with open_journal(Path(sys.argv[1]), 'plan'):\n    print('open', flush=True)\n    sys.stdin.read()\n"
+        "with open_journal(Path(sys.argv[1]), 'plan', {}):\n    print('open', flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -125,7 +126,7 @@ def test_a_place_where_nothing_can_be_written_is_told(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_told():
-    with open_journal(None, "plan") as journal, Path("/dev/full").open("wb") as full:
+    with open_journal(None, "plan", HERE) as journal, Path("/dev/full").open("wb") as full:
         journal._descriptor = full.fileno()
         with pytest.raises(
             JournalError, match=r"cannot be written .No space left on device.; what was done before is kept"
@@ -135,6 +136,38 @@ def test_a_full_disk_is_told():
 
 def test_what_is_no_json_is_never_written(tmp_path):
     path = tmp_path / "journal"
-    with open_journal(path, "plan") as journal, pytest.raises(ValueError, match="not JSON compliant"):
+    with open_journal(path, "plan", HERE) as journal, pytest.raises(ValueError, match="not JSON compliant"):
         journal.put("train/0", {"score": float("nan")})
     assert json.loads(path.read_text().splitlines()[-1]).keys() == {"schema"}
+
+
+def environments(path, digest="plan"):
+    with open_journal(path, digest, HERE) as journal:
+        return journal.environments
+
+
+def test_what_it_was_carried_out_on_is_kept_once_for_each(tmp_path):
+    path, there = tmp_path / "journal", {"processor": "theirs", "workers": 8}
+    for number, around in enumerate((HERE, HERE, there, HERE)):
+        written(path, {f"train/{number}": {}}, around=around)
+    written(path, {"train/0": {}}, digest="another plan", around=there)
+    assert environments(path) == [HERE, there]
+    assert environments(path, "another plan") == [there]
+    assert environments(path, "no plan") == []
+    assert recalled(path).keys() == {"train/0", "train/1", "train/2", "train/3"}
+
+
+def test_who_only_reads_it_is_not_in_it(tmp_path):
+    path = tmp_path / "journal"
+    written(path)
+    before = path.read_bytes()
+    assert recalled(path, around={"processor": "a reader's"}) == RECORDS
+    assert written(path, around={"processor": "a reader's"}) == before
+    assert environments(path) == [HERE]
+
+
+def test_without_a_file_it_is_kept_all_the_same():
+    with open_journal(None, "plan", HERE) as journal:
+        assert journal.environments == []
+        journal.put("train/0", {})
+        assert journal.environments == [HERE]

@@ -33,14 +33,14 @@ def start(tmp_path):
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
 
 
-def n_lines(path):
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def n_cells(path):
+    return path.read_bytes().count(b'"cell"') if path.exists() else 0
 
 
 def interrupted(process, journal, count, number):
     """Wait for so many lines, then end the coordinator."""
     for _ in range(1200):
-        if n_lines(journal) > count or process.poll() is not None:
+        if n_cells(journal) > count or process.poll() is not None:
             break
         time.sleep(0.05)
     process.send_signal(number)
@@ -52,7 +52,7 @@ def test_a_run_that_was_ended_goes_on(tmp_path, uninterrupted, number, count):
     journal = tmp_path / "journal"
     with start(tmp_path) as process:
         interrupted(process, journal, count, number)
-    left = n_lines(journal) - 1
+    left = n_cells(journal)
     assert count <= left < N_CELLS
     assert not (tmp_path / "document").exists()
     reused = []
@@ -66,12 +66,12 @@ def test_a_torn_journal_without_its_networks_goes_on(tmp_path, uninterrupted):
     """Half of the lines and a part of one; the folder of networks is gone, and what is needed of it is made again."""
     lines = uninterrupted[1].read_bytes().splitlines(keepends=True)
     journal = tmp_path / "journal"
-    journal.write_bytes(b"".join(lines[:18]) + lines[18][:40])
+    journal.write_bytes(b"".join(lines[:19]) + lines[19][:40])
     told = []
     again = evaluate(PLAN, toy.laboratory, journal=journal, progress=told.append)
     assert json.dumps(reproducible(again)) == uninterrupted[0]
     assert 0 < told[0].n_reused < 17
-    assert n_lines(journal) == N_CELLS + 1
+    assert n_cells(journal) == N_CELLS
 
 
 def test_a_finished_journal_takes_no_worker_at_all(tmp_path, uninterrupted):
@@ -92,7 +92,7 @@ def test_an_interrupt_in_this_process_is_passed_on(tmp_path):
 
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         evaluate(PLAN, toy.laboratory, journal=tmp_path / "journal", progress=interrupt)
-    assert n_lines(tmp_path / "journal") == 3
+    assert n_cells(tmp_path / "journal") == 2
 
 
 def misbehaving(tmp_path, name):

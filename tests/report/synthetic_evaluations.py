@@ -219,6 +219,7 @@ def evaluation(labels=tuple(SCHEMES), modifications=tuple(MODIFICATIONS), *, net
             "threads_per_worker": 1,
             "laboratory": "torch",
         },
+        "further_environments": [],
         "schemes": [scheme(label, modifications, **sizes) for label in labels],
         "nnt": exchanged(networks),
         "limits": ["Ranges of parameters are those that we could read.", "Two architectures are not all there are."],
@@ -244,4 +245,5 @@ def partial():
     alone["cost"]["injection"]["memory_bytes"] = None
     alone["cost"]["decoding"] = None
     document["environment"]["memory_bytes"] = None
+    document["further_environments"] = [document["environment"] | {"processor": "another processor", "workers": 8}]
     return document

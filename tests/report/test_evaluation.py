@@ -414,6 +414,18 @@ class TestEnd:
         assert found["parts for NNT"].text.startswith("2 payloads, 2 parameters, 1 datasets, ")
         assert "memory" not in facts(page_of(partial()), "How it was done")["machine"].text
 
+    def test_where_it_went_on_is_told_with_the_figures_and_with_the_rest(self):
+        page = page_of(partial())
+        words = facts(page, "How it was done")["went on"].text
+        assert words == (
+            "another processor, 2 cores · 8 workers, 1 thread each · Python 3.11.9, onnxmark 0.4.0 · numpy 2.1.0, "
+            "torch 2.5.1"
+        )
+        assert "went on under 1 other condition" in table(page, "Computational cost", 1).note
+        whole = page_of(evaluation())
+        assert "went on" not in facts(whole, "How it was done")
+        assert "went on" not in table(whole, "Computational cost", 1).note
+
     def test_nobody_is_certified(self):
         words = repr(page_of(evaluation())).lower()
         assert "certif" not in words

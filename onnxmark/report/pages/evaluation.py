@@ -38,7 +38,7 @@ def evaluation_page(document: Document) -> Page:
             Section("What was evaluated", _subject(document)),
             *((imperceptibility_section(plan, schemes),) if schemes else ()),
             *((robustness_section(plan, schemes),) if schemes else ()),
-            *((costs_section(document["environment"], schemes),) if schemes else ()),
+            *((costs_section(document, schemes),) if schemes else ()),
             *((Section("What this does not show", (_sentences(document["limits"]),)),) if document["limits"] else ()),
             _procedure(document),
         ),
@@ -157,19 +157,41 @@ def _sentences(sentences: Sequence[str]) -> Notes:
 def _procedure(document: Document) -> Section:
     """What another party needs to come to the same tables."""
     plan, around, parts = document["plan"], document["environment"], document["nnt"]
-    memory = "" if around["memory_bytes"] is None else f", {byte_size(around['memory_bytes'])} of memory"
-    packages = ", ".join(f"{shortened(name, 40)} {_value(version)}" for name, version in around["packages"].items())
-    workers = f"{many(around['workers'], 'worker')}, {many(around['threads_per_worker'], 'thread')} each"
     exchanged = ", ".join(f"{len(parts[name]):,} {name.replace('_', ' ')}" for name in parts)
     rows = (
         Fact("plan", f"sha256 {shortened(plan['digest'], 64)}", literal=True),
         Fact("seed", str(plan["seed"]), "the same plan and seed give the same tables, but for times and memory"),
         Fact("keys", "registered" if plan["policy"]["registered"] else "not registered"),
-        Fact("machine", f"{shortened(around['processor'], NAME)}, {many(around['cores'], 'core')}{memory}"),
+        Fact("machine", _machine(around)),
         Fact("system", shortened(around["platform"], NAME)),
-        Fact("run by", workers, f"laboratory: {shortened(around['laboratory'], LABEL)}"),
-        Fact("software", shortened(f"Python {around['python']}, onnxmark {around['onnxmark']}", NAME)),
-        Fact("packages", shortened(packages, SENTENCE) or NOTHING),
+        Fact("run by", _workers(around), f"laboratory: {shortened(around['laboratory'], LABEL)}"),
+        Fact("software", _software(around)),
+        Fact("packages", _packages(around) or NOTHING),
+        *(Fact("went on", _conditions(other)) for other in document["further_environments"]),
         Fact("parts for NNT", exchanged, "in the JSON report"),
     )
     return Section("How it was done", (Facts(rows),), detail=True)
+
+
+def _machine(environment: Document) -> str:
+    memory = "" if environment["memory_bytes"] is None else f", {byte_size(environment['memory_bytes'])} of memory"
+    return f"{shortened(environment['processor'], NAME)}, {many(environment['cores'], 'core')}{memory}"
+
+
+def _workers(environment: Document) -> str:
+    return f"{many(environment['workers'], 'worker')}, {many(environment['threads_per_worker'], 'thread')} each"
+
+
+def _software(environment: Document) -> str:
+    return shortened(f"Python {environment['python']}, onnxmark {environment['onnxmark']}", NAME)
+
+
+def _packages(environment: Document) -> str:
+    versions = environment["packages"].items()
+    return shortened(", ".join(f"{shortened(name, 40)} {_value(version)}" for name, version in versions), SENTENCE)
+
+
+def _conditions(environment: Document) -> str:
+    """An environment in a line."""
+    parts = (_machine, _workers, _software, _packages)
+    return " · ".join(text for part in parts if (text := part(environment)))

@@ -36,13 +36,19 @@ _PER_BATCH: Final = (
 )
 
 
-def costs_section(environment: Document, schemes: Sequence[Document]) -> Section:
+def costs_section(document: Document, schemes: Sequence[Document]) -> Section:
     """The tables of costs; figures of one report compare, those of two machines do not."""
+    around, n_further = document["environment"], len(document["further_environments"])
     machine = (
-        f"Means with 95 % confidence limits, on {shortened(environment['processor'], NAME)} with "
-        f"{many(environment['workers'], 'worker')} of {many(environment['threads_per_worker'], 'thread')}: compare "
+        f"Means with 95 % confidence limits, on {shortened(around['processor'], NAME)} with "
+        f"{many(around['workers'], 'worker')} of {many(around['threads_per_worker'], 'thread')}: compare "
         "them with each other, not with those of another machine. Memory is the peak of the process."
     )
+    if n_further:
+        machine += (
+            f" The evaluation was interrupted and went on under {many(n_further, 'other condition')} (How it was "
+            "done); times and memory of all are mixed in these means."
+        )
     injection = Table("Putting a mark in", _INJECTION, tuple(map(_injected, schemes)), _PER_BATCH)
     reading = Table("Finding and reading it", _READING, tuple(map(_read, schemes)), machine)
     return Section("Computational cost", (injection, reading))
