@@ -27,7 +27,7 @@ def converted(request: Request) -> Converted:
 
             return convert_keras(request)
         case Container.HDF5:
-            from onnxmark_tf.hdf5 import convert_hdf5
+            from onnxmark_tf.hdf5_models import convert_hdf5
 
             return convert_hdf5(request)
         case Container.SAVED_MODEL:

@@ -1,55 +1,14 @@
-"""HDF5 files of Keras: whole models, which Keras opens, and weights without a model, which are read here.
-
-HDF5 can point outside the file, and can declare far more than it holds; what is read is what lies in the file.
-"""
+"""What an HDF5 file of Keras says of itself: whether it holds a model, and how it is laid out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-
-from onnxmark.conversion import Converted, Request, SourceWeights
 from onnxmark.errors import ConversionError
-from onnxmark.model.weights_only import write_weights_only
-from onnxmark_tf.backends import versions
 from onnxmark_tf.frameworks import first_line, imported
-from onnxmark_tf.kernels import Kernel, kernels
-from onnxmark_tf.orders import canonical
-
-_MAX_EXPANSION: Final = 1_000
-"""Times the bytes on disk that a compressed tensor may have: one of zeros is a bomb, not a kernel."""
-_GUESSED: Final = (
-    "the file holds weights without a model, so there is no graph, and what kind of layer a kernel belongs to "
-    "(convolution, depthwise, transposed, fully connected) was guessed from its name; "
-    "--model module:function with the code of the model leaves nothing to guess"
-)
-
-
-def convert_hdf5(request: Request) -> Converted:
-    """Convert a whole model through Keras, and weights without model and factory to a file without a graph.
-
-    Raises:
-        ConversionError: The file is damaged, or holds no weights of layers.
-        TrustRequired: It holds code.
-        MissingExtra: h5py or Keras is not installed.
-    """
-    if request.factory is not None or configuration(request.source) is not None:
-        from onnxmark_tf.keras_models import convert_keras
-
-        return convert_keras(request)
-    with _opened(request.source) as file:
-        weights = tuple(_read(file, kernel) for kernel in kernels(file))
-    if not weights:
-        raise ConversionError(
-            f"{str(request.source)!r}: no tensor in it looks like the weights of a layer of Keras; "
-            "name the code of the model with --model module:function"
-        )
-    write_weights_only(request.target, weights)
-    return Converted(versions(("h5py",)), weights, has_graph=False, notes=(_GUESSED,))
 
 
 def configuration(path: Path) -> str | None:
@@ -58,41 +17,28 @@ def configuration(path: Path) -> str | None:
     Raises:
         ConversionError: It is damaged, or not HDF5.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         config = file.attrs.get("model_config")
         return config.decode("utf-8") if isinstance(config, bytes) else config
 
 
 def is_legacy(path: Path) -> bool:
     """Whether the file is laid out as by Keras 2, after layers, and not as by Keras 3, after objects."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return "layer_names" in file.attrs or "model_weights" in file
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """The file, open for reading.
+
+    Raises:
+        ConversionError: It is damaged, not HDF5, or does not hold what is read of it.
+        MissingExtra: h5py is not installed.
+    """
     h5py = imported("h5py", "tf", "reading HDF5")
     try:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise ConversionError(f"{str(path)!r}: damaged, or no HDF5 file of Keras ({first_line(error)})") from error
-
-
-def _read(file: Any, kernel: Kernel) -> SourceWeights:
-    """The weights of a kernel.
-
-    Raises:
-        ValueError: They are not floats, or not in the file.
-    """
-    dataset = file[kernel.place]
-    declared = int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
-    if dataset.external or dataset.is_virtual or declared > _MAX_EXPANSION * dataset.id.get_storage_size():
-        raise ValueError(f"tensor {kernel.place!r} says it has {declared} bytes, which the file does not hold")
-    values = dataset[()]
-    if dataset.attrs.get("dtype") == "bfloat16":
-        values = values.view("bfloat16")
-    if values.dtype.kind != "f" and values.dtype.name != "bfloat16":
-        raise ValueError(f"tensor {kernel.place!r} holds {values.dtype}, not floats")
-    group = int(values.shape[-2]) if kernel.order == "HWCM" else 1
-    return SourceWeights(kernel.name, canonical(values, kernel.order), kernel.order, group)

@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from rich.console import Console
 from torch import nn
 
 from benchmarks.display import write_json
-from benchmarks.ingrain.evidence import Evidence
 from benchmarks.ingrain.laboratory import Laboratory
 from benchmarks.ingrain.markings import THEFTS, WEAKEST, Marking, Theft
 from benchmarks.ingrain.setting import FULL, SMALL, Parts, Setting
 from benchmarks.ingrain.store import Store
-from benchmarks.ingrain.tables import comparison, table
+from benchmarks.ingrain.tables import Row, comparison, table
 
 OUT: Final = Path(__file__).resolve().parents[1] / "out"
 ELSEWHERE: Final = tuple(Theft(disjoint=True, queries=queries) for queries in ("mixed", "inverted", "digits", "noisy"))
@@ -35,30 +34,6 @@ FIRST_KEY: Final = 100
 """Keys of this experiment are this one and the next: none was used to choose anything."""
 _TUNED: Final = (Theft(disjoint=True), WEAKEST)
 _COPIES: Final = (Theft(), Theft(disjoint=True, hard=True), WEAKEST)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A suspect against a key.
-
-    Args:
-        host: ``ingrained``, ``backdoor`` or ``unmarked``.
-        key: Number of the key.
-        suspect: What it is.
-        accuracy: On the test images, 0 to 1.
-        evidence: What its answers are worth.
-    """
-
-    host: str
-    key: int
-    suspect: str
-    accuracy: float
-    evidence: Evidence
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """The row as plain data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.display import write_json
-from benchmarks.ingrain.experiment import Row, Suspect, arguments_of, judged, opened
+from benchmarks.ingrain.experiment import Suspect, arguments_of, judged, opened
 from benchmarks.ingrain.laboratory import Laboratory
 from benchmarks.ingrain.markings import Choice, Marking, Theft
+from benchmarks.ingrain.tables import Row
 
 EASIEST: Final = Theft()
 

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from benchmarks.ingrain.experiment import Row
+from benchmarks.ingrain.evidence import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A suspect against a key.
+
+    Args:
+        host: ``ingrained``, ``backdoor`` or ``unmarked``.
+        key: Number of the key.
+        suspect: What it is.
+        accuracy: On the test images, 0 to 1.
+        evidence: What its answers are worth.
+    """
+
+    host: str
+    key: int
+    suspect: str
+    accuracy: float
+    evidence: Evidence
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The row as plain data."""
+        return asdict(self)
 
 
 def table(rows: Sequence[Row], host: str) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Final, NoReturn
@@ -15,6 +14,7 @@ from onnxmark.cli.attack import attack
 from onnxmark.cli.audit import audit
 from onnxmark.cli.convert import convert
 from onnxmark.cli.demo import demo
+from onnxmark.cli.dispatch import dispatch
 from onnxmark.cli.embed import embed
 from onnxmark.cli.evaluate import evaluate
 from onnxmark.cli.exits import ExitCode
@@ -22,7 +22,6 @@ from onnxmark.cli.inspect import inspect
 from onnxmark.cli.keygen import keygen
 from onnxmark.cli.report import report
 from onnxmark.cli.scan import merge, scan, status
-from onnxmark.errors import OnnxmarkError
 
 _CODES: Final = "  ".join(f"{code.value} {code.meaning}." for code in ExitCode)
 
@@ -69,49 +68,9 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    debug = "--debug" in arguments or bool(os.environ.get("ONNXMARK_DEBUG"))
-    try:
-        return int(app(list(arguments), prog_name="onnxmark", standalone_mode=False) or ExitCode.DONE)
-    except typer.Exit as exit_:
-        return exit_.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        _complain("interrupted")
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away (onnxmark audit ... | head): nothing more to say, and nothing to flush into.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.ERROR
-    except OnnxmarkError as error:
-        if debug:
-            raise
-        _complain(f"error: {error}")
-        return ExitCode.ERROR
-    except _UsageError as error:
-        context = getattr(error, "ctx", None)
-        _complain(f"error: {error.format_message()}; see '{context.command_path if context else 'onnxmark'} --help'")
-        return ExitCode.ERROR
-    except MemoryError:
-        if debug:
-            raise
-        _complain("error: out of memory; close other programs or take a machine with more of it")
-        return ExitCode.ERROR
-    except Exception as error:
-        if debug:
-            raise
-        _complain(f"internal error: {type(error).__name__}: {error}; please report it with the output of --debug")
-        return ExitCode.ERROR
+    return dispatch(app, arguments)
 
 
 def main() -> NoReturn:
     """Entry point of the ``onnxmark`` program."""
     sys.exit(run(sys.argv[1:]))
-
-
-# The common ancestor of usage errors has no public name in every version of typer.
-_UsageError: Final[type[typer.BadParameter]] = typer.BadParameter.__mro__[1]
-
-
-def _complain(line: str) -> None:
-    from onnxmark.report.text import plain
-
-    print(f"onnxmark: {plain(line, 2000)}", file=sys.stderr)  # noqa: T201

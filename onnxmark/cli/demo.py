@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from onnxmark.cli.dispatch import dispatch
 from onnxmark.cli.exits import ExitCode
 
 _STORY = (
@@ -40,6 +41,7 @@ _STORY = (
 
 
 def demo(
+    context: typer.Context,
     pause: Annotated[bool, typer.Option("--pause", help="Wait for Enter after each step.")] = False,
 ) -> None:
     """See a real, trained, marked model inspected, audited, confused with others and attacked.
@@ -54,8 +56,6 @@ def demo(
     from rich.rule import Rule
     from rich.text import Text
 
-    from onnxmark.cli.app import run
-
     console = Console(highlight=False)
     with as_file(files("onnxmark").joinpath("demo_data")) as directory:
         for step, (words, arguments, expected) in enumerate(_STORY, start=1):
@@ -64,7 +64,7 @@ def demo(
             console.print(Text(f"$ onnxmark {' '.join(arguments)}", style="bold cyan"))
             sys.stdout.flush()
             paths = [str(directory / word) if word.endswith((".onnx", ".npy")) else word for word in arguments]
-            code = run(paths)
+            code = dispatch(context.find_root().command, paths)
             console.print(Text(f"exit code {code}\n", style="dim"))
             if code != expected:
                 raise typer.Exit(ExitCode.ERROR)

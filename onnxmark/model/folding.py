@@ -79,7 +79,7 @@ def folding_of(site: WeightSite, planner: Planner) -> Folding | None:
             (f"BatchNormalization node {scope.node_path(following)!r} follows",),
             None if site.plan is None else _folded(site.plan, scope, scope.nodes[following], planner),
         )
-    rules = scope.view.decoder.node_metadata(node).get(_RULE_KEY, "")
+    rules = scope.bodies.decoder.node_metadata(node).get(_RULE_KEY, "")
     named = [words for pattern, words in _NAMES if pattern.search(site.name)]
     biased = len(node.inputs) > 2 and bool(node.inputs[2])
     if _FOLDING_RULE in rules:
@@ -96,7 +96,7 @@ def folding_of(site: WeightSite, planner: Planner) -> Folding | None:
 
 def _signature(scope: Scope) -> str:
     """What PyTorch's exporter wrote of the program the graph came from."""
-    return scope.view.decoder.metadata(scope.body.graph.metadata).get(_SIGNATURE_KEY, "")
+    return scope.bodies.decoder.metadata(scope.body.graph.metadata).get(_SIGNATURE_KEY, "")
 
 
 def _batch_norm_after(scope: Scope, node: Node) -> int | None:

@@ -105,7 +105,7 @@ class Planner:
 
     def _node(self, definition: Definition) -> Outcome | Definition:
         scope, node = definition.scope, definition.scope.nodes[definition.node]
-        if scope.view.function(node) is not None:
+        if scope.bodies.function(node) is not None:
             return self._call(definition)
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
             return self._constant(definition)

@@ -13,8 +13,8 @@ from typing import Any
 
 from onnxmark.arrays import AnyArray
 from onnxmark.errors import WriteBackError
+from onnxmark.model.bodies import Step
 from onnxmark.model.locate import WeightSite
-from onnxmark.model.scope import Step
 
 _LARGEST = 2**31 - 1
 """Bytes of a message that protobuf can write."""

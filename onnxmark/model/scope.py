@@ -7,59 +7,10 @@ names at every call. So a function is a scope of its own at each call site, shar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from onnxmark.model.records import Attribute, Graph, Node, SparseTensor, Tensor
-
-if TYPE_CHECKING:
-    from onnxmark.model.graph import GraphView
-
-
-class Body:
-    """A graph with its lookup tables, shared by all scopes it appears in."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-
-    @cached_property
-    def producers(self) -> dict[str, int]:
-        """Value name → index of the node that makes it."""
-        made = {name: index for index, node in enumerate(self.graph.nodes) for name in node.outputs}
-        made.pop("", None)
-        return made
-
-    @cached_property
-    def consumers(self) -> dict[str, list[tuple[int, int]]]:
-        """Value name → the nodes of this graph that use it, and as which of their inputs."""
-        uses: dict[str, list[tuple[int, int]]] = {}
-        for i, node in enumerate(self.graph.nodes):
-            for j, name in enumerate(node.inputs):
-                uses.setdefault(name, []).append((i, j))
-        return uses
-
-    @cached_property
-    def initializers(self) -> dict[str, Tensor]:
-        """Initializers by name."""
-        return {tensor.name: tensor for tensor in self.graph.initializers}
-
-    @cached_property
-    def sparse_initializers(self) -> dict[str, SparseTensor]:
-        """Sparse initializers by name."""
-        return {tensor.values.name: tensor for tensor in self.graph.sparse_initializers}
-
-    @cached_property
-    def inputs(self) -> frozenset[str]:
-        """Names of the graph's inputs."""
-        return frozenset(self.graph.inputs)
-
-
-class Step(NamedTuple):
-    """From a graph to one inside it: node index, attribute name, index among the graphs of the attribute."""
-
-    node: int
-    attribute: str
-    graph: int
+from onnxmark.model.bodies import Bodies, Body, Step
+from onnxmark.model.records import Attribute, Node, SparseTensor, Tensor
 
 
 class Definition(NamedTuple):
@@ -78,7 +29,7 @@ class Scope:
     """A graph at one place of the model.
 
     Args:
-        view: The model.
+        bodies: What is behind the model's nodes.
         body: The graph.
         path: Prefix of its nodes' paths, empty for the main graph, otherwise ending in a slash.
         parent: The scope around a subgraph; None for the main graph and for function bodies.
@@ -89,11 +40,11 @@ class Scope:
         calls: Function calls among them.
     """
 
-    __slots__ = ("_children", "body", "call", "calls", "depth", "given", "parent", "path", "trail", "view")
+    __slots__ = ("_children", "bodies", "body", "call", "calls", "depth", "given", "parent", "path", "trail")
 
     def __init__(
         self,
-        view: GraphView,
+        bodies: Bodies,
         body: Body,
         *,
         path: str = "",
@@ -104,7 +55,7 @@ class Scope:
         depth: int = 0,
         calls: int = 0,
     ) -> None:
-        self.view, self.body, self.path, self.parent, self.trail = view, body, path, parent, trail
+        self.bodies, self.body, self.path, self.parent, self.trail = bodies, body, path, parent, trail
         self.call, self.given, self.depth, self.calls = call, given, depth, calls
         self._children: dict[int, tuple[Scope, ...]] = {}
 
@@ -144,7 +95,7 @@ class Scope:
 
     def attributes(self, node: Node) -> Mapping[str, Attribute]:
         """The attributes of ``node``, those that refer to the enclosing function's replaced by what its call passes."""
-        return self._resolved(self.view.decoder.attributes(node))
+        return self._resolved(self.bodies.decoder.attributes(node))
 
     def _resolved(self, attributes: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
         for attribute in attributes.values():
@@ -179,16 +130,16 @@ class Scope:
         return known
 
     def _open(self, index: int) -> tuple[Scope, ...]:
-        node, view, path = self.nodes[index], self.view, self.node_path(index)
-        function = view.function(node)
+        node, bodies, path = self.nodes[index], self.bodies, self.node_path(index)
+        function = bodies.function(node)
         if function is not None:
-            view.enter(len(function.nodes), self.depth + 1, self.calls + 1, path)
+            bodies.enter(len(function.nodes), self.depth + 1, self.calls + 1, path)
             given = {attribute.name: attribute for attribute in function.defaults} | dict(self.attributes(node))
             actual = dict(zip(function.inputs, node.inputs, strict=False))
-            body = view.body_of(function)
+            body = bodies.body_of(function)
             return (
                 Scope(
-                    view,
+                    bodies,
                     body,
                     path=f"{path}/",
                     trail=None,
@@ -199,14 +150,14 @@ class Scope:
                 ),
             )
         scopes = []
-        for step, extents in view.subgraphs(node, index):
-            body = view.body(extents)
-            view.enter(len(body.graph.nodes), self.depth + 1, self.calls, path)
+        for step, extents in bodies.subgraphs(node, index):
+            body = bodies.body(extents)
+            bodies.enter(len(body.graph.nodes), self.depth + 1, self.calls, path)
             trail = None if self.trail is None else (*self.trail, step)
             label = step.attribute if step.graph == 0 else f"{step.attribute}_{step.graph}"
             scopes.append(
                 Scope(
-                    view,
+                    bodies,
                     body,
                     path=f"{path}/{label}/",
                     parent=self,
