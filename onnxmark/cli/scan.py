@@ -55,6 +55,9 @@ def scan(
         list[str] | None, typer.Option("--exclude", help="No files or folders/ like this; wins; repeatable.")
     ] = None,
     max_size: Annotated[str | None, typer.Option("--max-size", help="Leave out larger models: 500M, 2G.")] = None,
+    convert: Annotated[
+        bool, typer.Option("--convert", help="Convert models of Keras, TensorFlow and PyTorch; their code never runs.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be scanned.")] = False,
     baseline: Baseline = None,
     jobs: Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Workers; by default one a core.")] = None,
@@ -89,6 +92,8 @@ def scan(
 
       onnxmark scan ~/.cache/huggingface/hub --keys ring/ --fail-on match --exclude 'tests/'
 
+      onnxmark scan /models --keys ring/ --convert --timeout 600
+
       onnxmark scan s3://bucket/models --keys ring/ --engine dask://scheduler:8786
 
       onnxmark scan /models --keys ring/ --shard 2/8 --db shard2.sqlite
@@ -100,7 +105,8 @@ def scan(
     from onnxmark.registry.terms import Shard
 
     try:
-        filters = Filters.given(include or (), exclude or (), None if max_size is None else _bytes(max_size))
+        largest = None if max_size is None else _bytes(max_size)
+        filters = Filters.given(include or (), exclude or (), largest, convert=convert)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--include / --exclude / --max-size") from error
     policy, share = _policy(alpha, registered), Shard.parse(shard)
@@ -122,7 +128,7 @@ def scan(
         terms = _terms(ring, level, digest=digest)
         journal = stack.enter_context(open_journal(_journal(stack, db), terms, digest=digest))
         journal.begin(roots, (share,))
-        task = partial(audit_chunk, ring=folder, level=level, digest=digest, max_size=_bytes(memory))
+        task = partial(audit_chunk, ring=folder, level=level, digest=digest, max_size=_bytes(memory), convert=convert)
         limits = Limits(seconds=timeout, memory=_bytes(memory))
         workers = stack.enter_context(open_engine(engine, jobs=jobs or os.cpu_count() or 1, limits=limits))
         with scan_progress(found, policy, quiet=no_progress) as tell:

@@ -9,19 +9,23 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
 
 import numpy as np
 
 from onnxmark.arrays import Float32Array
 from onnxmark.audit import Candidate, Finding, audit_model
-from onnxmark.errors import MissingExtra, ModelError
+from onnxmark.conversion import Container, Request, container_of
+from onnxmark.conversion import convert as convert_container
+from onnxmark.errors import MissingExtra, ModelError, PluginError, TrustRequired
 from onnxmark.keys import AnyKey, Key
 from onnxmark.model import Model, open_model
 from onnxmark.model.records import Storage
+from onnxmark.plugins import converter as converter_of
 from onnxmark.plugins import scheme as scheme_of
 from onnxmark.registry.journal import COMPANIONS
 from onnxmark.registry.products import centred, folded, keyed_fold, suspicious
@@ -57,6 +61,7 @@ def audit_chunk(
     level: float = LEVEL,
     digest: bool = False,
     max_size: int | None = None,
+    convert: bool = False,
 ) -> list[Result]:
     """Audit some models against a ring; what fails is a result, too.
 
@@ -66,6 +71,7 @@ def audit_chunk(
         level: Probability up to which a reading is kept.
         digest: Put the SHA-256 of each file into its result.
         max_size: Bytes that may be fetched of a model that lies elsewhere.
+        convert: Convert models of other frameworks, as far as that runs no code of theirs.
 
     Returns:
         One result for each model, in order.
@@ -80,38 +86,48 @@ def audit_chunk(
         for index, location in enumerate(locations):
             try:
                 path = stack.enter_context(local_copy(location, max_size))
-                suspects[index] = _opened(stack, path)
-            except (ModelError, MissingExtra) as error:
+                suspects[index] = _opened(stack, path, container_of(path) if convert else None)
+            except (ModelError, MissingExtra, PluginError, TrustRequired) as error:
                 results[index] = failed(str(error))
         flagged = _flagged(suspects, keys, level)
         for index, suspect in suspects.items():
             try:
-                sha256 = _digest(suspect.model.path) if digest else None
+                sha256 = _digest(suspect.source) if digest else None
                 results[index] = _result(_Keeper(suspect, level), keys, flagged[index], sha256)
             except (ModelError, OSError) as error:
                 results[index] = failed(str(error))
     return results
 
 
-def _opened(stack: ExitStack, path: Path) -> Suspect:
-    model = stack.enter_context(open_model(path))
+def _opened(stack: ExitStack, source: Path, container: Container | None) -> Suspect:
     # Before anything is read: what changes afterwards is noticed by the next run.
-    suspect = Suspect(model, companions=_companions(model))
+    variables = _stamps(sorted(source.parent.glob("variables/*"))) if container is Container.SAVED_MODEL else ()
+    path = source if container is None else stack.enter_context(_converted(source, container))
+    model = stack.enter_context(open_model(path))
+    suspect = Suspect(model, source, container, companions=_companions(model) if container is None else variables)
     model.sites()
     return suspect
+
+
+@contextmanager
+def _converted(source: Path, container: Container) -> Iterator[Path]:
+    """A container as an ONNX file, for as long as the context lasts; its code is trusted with nothing."""
+    with TemporaryDirectory(prefix="onnxmark-") as folder:
+        target = Path(folder, "model.onnx")
+        convert_container(Request(source, container, target), converter_of)
+        yield target
 
 
 def _companions(model: Model) -> tuple[tuple[str, int, int, int], ...]:
     """What tells whether the files of a model's external data have changed."""
     if all(tensor.storage is not Storage.EXTERNAL for tensor in model.graph.root.body.graph.initializers):
         return ()
-    found = []
-    for name in data_files(model):
-        beside = model.path.parent / name
-        if beside.exists():
-            status = beside.stat()
-            found.append((str(beside), status.st_size, status.st_mtime_ns, status.st_ino))
-    return tuple(found)
+    return _stamps([model.path.parent / name for name in data_files(model)])
+
+
+def _stamps(paths: Sequence[Path]) -> tuple[tuple[str, int, int, int], ...]:
+    found = ((path, path.stat()) for path in paths if path.exists())
+    return tuple((str(path), status.st_size, status.st_mtime_ns, status.st_ino) for path, status in found)
 
 
 def failed(problem: str) -> Result:
@@ -212,7 +228,13 @@ def _result(keeper: _Keeper, ring: Ring, flagged: set[int], sha256: str | None) 
     return {
         "status": "audited",
         "problem": None,
-        "model": {"bytes": model.size, "producer": model.producer, "opset": model.opset, "sha256": sha256},
+        "model": {
+            "bytes": model.size if suspect.container is None else suspect.source.stat().st_size,
+            "producer": model.producer,
+            "opset": model.opset,
+            "sha256": sha256,
+            "converted_from": suspect.container and suspect.container.words,
+        },
         "layers": {
             "found": len(sites),
             "audited": len(suspect.touched - set(problems)),

@@ -110,6 +110,7 @@ class _Court:
                 "location": public(found.location),
                 "bytes": facts.get("bytes", found.size),
                 "sha256": facts.get("sha256"),
+                "converted_from": facts.get("converted_from"),
             },
             "verdict": _verdict(findings, problem),
             "findings": findings,

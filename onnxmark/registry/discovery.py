@@ -130,6 +130,8 @@ def _found(sighting: Sighting, filters: Filters, tally: Tally) -> Found | None:
     if judgement is None:
         tally.others += 1
         return None
+    if filters.convert:
+        judgement = judgement.converted
     if judgement.outcome is Outcome.MODEL and sighting.status is not None:
         objection = filters.too_large(sighting.status.st_size)
         judgement = Judgement(Outcome.SKIPPED, objection) if objection else judgement

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Final, Self
 
@@ -65,14 +65,23 @@ class Filters:
         include: Where given, a file must be covered by one of them, itself or by a directory above it.
         exclude: Files and directories to leave out.
         max_size: Bytes a model file may have; its external data are not counted. None for any.
+        convert: Models of other frameworks are not left out: they will be converted.
     """
 
     include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
     max_size: int | None = None
+    convert: bool = False
 
     @classmethod
-    def given(cls, include: Sequence[str] = (), exclude: Sequence[str] = (), max_size: int | None = None) -> Self:
+    def given(
+        cls,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        max_size: int | None = None,
+        *,
+        convert: bool = False,
+    ) -> Self:
         """Filters as the command line has them.
 
         Raises:
@@ -84,11 +93,12 @@ class Filters:
             tuple(Pattern(text, "--include") for text in include),
             tuple(Pattern(text, "--exclude") for text in exclude),
             max_size,
+            convert,
         )
 
     def ignoring(self, patterns: Sequence[Pattern]) -> Filters:
         """The same, leaving out these as well."""
-        return Filters(self.include, (*self.exclude, *patterns), self.max_size)
+        return replace(self, exclude=(*self.exclude, *patterns))
 
     def objection(self, relative: str, *, directory: bool) -> str | None:
         """Why a path is left out; None for one that is not."""

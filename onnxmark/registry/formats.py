@@ -34,10 +34,22 @@ _MOST_FIELDS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What becomes of a file that looks like a model, and for what reason unless it is audited."""
+    """What becomes of a file that looks like a model.
+
+    Args:
+        outcome: What.
+        reason: Why, unless it is audited.
+        convertible: It is a model of another format, for which there is a converter that asks for no trust.
+    """
 
     outcome: Outcome
     reason: str | None = None
+    convertible: bool = False
+
+    @property
+    def converted(self) -> Judgement:
+        """The same where models of other formats are converted."""
+        return Judgement(Outcome.MODEL) if self.convertible else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +57,16 @@ class _Format:
     words: str
     suffixes: tuple[str, ...]
     advice: str
+    convertible: bool = False
 
     @property
     def judgement(self) -> Judgement:
-        return Judgement(Outcome.UNSUPPORTED, f"{self.words}; {self.advice}")
+        return Judgement(Outcome.UNSUPPORTED, f"{self.words}; {self.advice}", self.convertible)
 
 
 def _convertible(words: str, *suffixes: str) -> _Format:
-    return _Format(words, suffixes, f"convert it: onnxmark convert MODEL{suffixes[0]} -o MODEL.onnx")
+    advice = f"scan with --convert, or convert it: onnxmark convert MODEL{suffixes[0]} -o MODEL.onnx"
+    return _Format(words, suffixes, advice, convertible=True)
 
 
 _TFLITE = _convertible("TensorFlow Lite", ".tflite", ".lite")
@@ -67,7 +81,10 @@ _KERAS = _convertible("Keras archive", ".keras")
 _HDF5 = _convertible("HDF5 (Keras model or weights)", ".h5", ".hdf5")
 _ONNX_TEXT = _convertible("ONNX as text", ".onnxtxt", ".onnxtext", ".onnxjson")
 _SAVED_MODEL = _Format(
-    "TensorFlow SavedModel", (), "convert its directory: onnxmark convert SAVED_MODEL_DIR -o MODEL.onnx"
+    "TensorFlow SavedModel",
+    (),
+    "scan with --convert, or convert its directory: onnxmark convert SAVED_MODEL_DIR -o MODEL.onnx",
+    convertible=True,
 )
 _SAFETENSORS = _convertible("safetensors", ".safetensors")
 _GGUF = _Format("GGUF", (".gguf",), "holds weights without a graph: export the model it belongs to to ONNX")

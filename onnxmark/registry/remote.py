@@ -9,6 +9,7 @@ caught whole and told in one line.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
+from onnxmark.conversion import container_of
 from onnxmark.errors import MissingExtra, ModelLimitError, ModelUnavailable
 from onnxmark.model import open_model
 from onnxmark.model.external import reference
@@ -79,7 +81,8 @@ def local_copy(location: str, max_size: int | None = None) -> Iterator[Path]:
     """A model as a file on this machine, for as long as the context lasts.
 
     Args:
-        location: As discovery gave it: a path, which is yielded as it is, or a URL.
+        location: As discovery gave it: a path, which is yielded as it is, or a URL; of a container of another
+            framework (:func:`onnxmark.conversion.container_of`), the one file.
         max_size: Bytes the model and its data may have together; :data:`DEFAULT_LIMIT` if None. Paths are not limited.
 
     Raises:
@@ -95,13 +98,22 @@ def local_copy(location: str, max_size: int | None = None) -> Iterator[Path]:
     with TemporaryDirectory(prefix="onnxmark-") as folder:
         fetch = _Fetch(files, location, DEFAULT_LIMIT if max_size is None else max_size)
         # The name is the registry's; what it may contain is of no consequence under another.
-        copy = Path(folder, "model.onnx")
+        copy = Path(folder, f"model{_suffix(path)}")
         fetch.file(path, copy)
+        if container_of(copy) is not None:
+            yield copy
+            return
         with open_model(copy) as model:
             names = data_files(model)
         for name in names:
             fetch.file(f"{parent(path)}/{name}", copy.parent / name)
         yield copy
+
+
+def _suffix(path: str) -> str:
+    """The end of a name, by which some formats are told; that of ONNX where it could be anything."""
+    found = re.search(r"\.[a-z0-9]{1,16}$", path.lower())
+    return ".onnx" if found is None else found.group()
 
 
 def data_files(model: Model) -> list[str]:

@@ -127,6 +127,9 @@ class _RemoteWalk:
             return Judgement(Outcome.FAILED, "cannot be read; check that it is there and may be read")
         # Following the fields through the file would be a request each; what does not look like text may be a model.
         judgement = judged(name, head, size, lambda: False)
+        # A SavedModel is a directory, and only files are fetched.
+        if judgement is not None and self.filters.convert and not is_saved_model(name):
+            judgement = judgement.converted
         if judgement is not None and judgement.outcome is Outcome.MODEL and too_large:
             return Judgement(Outcome.SKIPPED, too_large)
         return judgement

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from onnxmark.arrays import Float32Array
+from onnxmark.conversion import Container
 from onnxmark.errors import ModelError
 from onnxmark.model import Model, WeightSite
 from onnxmark.registry.ring import Group
@@ -43,12 +45,16 @@ class Suspect:
 
     Args:
         model: The model, open.
-        companions: Path, size, time and inode of each file that holds external data of it.
+        source: What it was found as: its file, or the container that it was converted from.
+        container: What kind of container; None for an ONNX file.
+        companions: Path, size, time and inode of each other file that holds weights of it.
         problems: Layers that could not be read, by name.
         touched: Layers that some key was looked for in, by name.
     """
 
     model: Model
+    source: Path
+    container: Container | None = None
     companions: tuple[tuple[str, int, int, int], ...] = ()
     problems: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)

@@ -1,6 +1,7 @@
 """One worker process, seen from outside: it is asked, and may die, hang or leave; that is an answer, too.
 
-Processes are started afresh, never forked: a fork of a program with threads inherits their locks.
+Processes are started afresh, never forked: a fork of a program with threads inherits their locks. What a worker starts
+itself (conversions run in processes of their own) and its temporary files end with it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from onnxmark.errors import EngineError
@@ -25,7 +28,9 @@ _ONE_THREAD: Final = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 """There are as many workers as cores; threads of theirs would only wait for each other."""
-_PROGRAM: Final = "import sys; from onnxmark.registry.engines.worker import serve; serve(*map(int, sys.argv[1:]))"
+_PROGRAM: Final = (
+    "import sys; from onnxmark.registry.engines.worker import serve; serve(*map(int, sys.argv[1:3]), sys.argv[3])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,13 @@ class Cell:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._room = TemporaryDirectory(prefix="onnxmark-worker-", ignore_cleanup_errors=True)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             try:
-                self._process = _start(theirs.fileno(), limits.memory or 0)
+                self._process = _start(theirs.fileno(), limits.memory or 0, self._room.name)
             except OSError as error:
+                self._room.cleanup()
                 raise EngineError(
                     f"a worker does not start ({error}); see that {sys.executable!r} can be run"
                 ) from error
@@ -102,13 +109,18 @@ class Cell:
 
     def close(self) -> int:
         """End the process, whatever it is doing; returns its exit status."""
-        self._process.kill()
+        self.kill()
         if not self._line.closed:
             self._line.close()
-        return self._process.wait()
+        status = self._process.wait()
+        self._room.cleanup()
+        return status
 
     def kill(self) -> None:
         """End the process while another thread is asking it; that thread is answered."""
+        # It leads a session of its own, in which is what it has started, also where it has ended itself.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
 
     def _is_ready(self) -> bool:
@@ -137,13 +149,13 @@ class Cell:
         return _failed("hung up" if status is None else _end(status), certain=False)
 
 
-def _start(descriptor: int, memory: int) -> subprocess.Popen[bytes]:
+def _start(descriptor: int, memory: int, room: str) -> subprocess.Popen[bytes]:
     # Not multiprocessing: its workers import the program that scans, and daemons (as Dask's) may have none.
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", _PROGRAM, str(descriptor), str(memory)],
+        [sys.executable, "-c", _PROGRAM, str(descriptor), str(memory), room],
         pass_fds=(descriptor,),
-        env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
+        env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path, "TMPDIR": room},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ import os
 import pickle
 import resource
 import select
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -29,15 +30,16 @@ IDLE: Final = 60.0
 """Seconds without a task after which a worker goes: in a cluster, nobody else would tell it that its scan is over."""
 
 
-def serve(descriptor: int, memory: int) -> None:
+def serve(descriptor: int, memory: int, room: str) -> None:
     """Carry out tasks until the parent hangs up, or has had none for a while.
 
     Args:
         descriptor: Socket to the parent.
         memory: Address space the process may take, in bytes; 0 for no limit.
+        room: Folder of its temporary files, which its parent removes, unless that is killed.
     """
     _settle(memory)
-    threading.Thread(target=_die_with_parent, args=(descriptor,), daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(descriptor, room), daemon=True).start()
     with Connection(descriptor) as line:
         line.send_bytes(READY)
         while True:
@@ -90,9 +92,11 @@ def _settle(memory: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _die_with_parent(descriptor: int) -> None:
+def _die_with_parent(descriptor: int, room: str) -> None:
     """Wait, beside the task, for the other end to close: a task that hangs would outlive its parent for ever."""
     poll = select.poll()
     poll.register(descriptor, 0)
     poll.poll()
-    os._exit(1)
+    shutil.rmtree(room, ignore_errors=True)
+    # With whatever the task has started: a worker leads a session of its own.
+    os.killpg(0, signal.SIGKILL)

@@ -123,11 +123,12 @@ def _matches(document: Document) -> tuple[Section, ...]:
         f"p ≤ what is given, after correction for {many(policy['n_hypotheses'], 'hypothesis', 'hypotheses')} of the "
         f"whole scan; alpha {policy['alpha']:g}. Copies of the same weights share a line."
     )
-    rows = tuple(_match([entry["model"]["identity"] for entry, _ in found], found[0][1]) for found in lines.values())
+    rows = tuple(_match([entry["model"] for entry, _ in found], found[0][1]) for found in lines.values())
     return (Section("Matches", (Table("Models consistent with a key", _MATCHES, rows, note, sortable=True),)),)
 
 
-def _match(places: list[str], finding: Document) -> tuple[Cell, ...]:
+def _match(models: list[Document], finding: Document) -> tuple[Cell, ...]:
+    model, places = models[0], [model["identity"] for model in models]
     carrier, rate, log10_p = finding["carrier"], finding["bit_error_rate"], finding["log10_p_value"]
     view = "" if carrier["view"] == "as stored" else f", {carrier['view']}"
     return (
@@ -136,10 +137,15 @@ def _match(places: list[str], finding: Document) -> tuple[Cell, ...]:
         Cell(probability(log10_p), order=log10_p),
         Cell(f"{rate:.3f}", order=rate),
         Cell(name_of(carrier["name"]), literal=True),
-        Cell(f"{carrier['reading']}{view}"),
+        Cell(f"{carrier['reading']}{view}{_origin(model)}"),
         Cell(finding["standing"], Tone.DOUBT if finding["standing"] == "free-form" else Tone.NEUTRAL),
         Cell(names_of(places[1:]), order=len(places) - 1),
     )
+
+
+def _origin(model: Document) -> str:
+    found = model["converted_from"]
+    return "" if found is None else f", converted from {shortened(found, SENTENCE)}"
 
 
 _CLEAN: Final = (
@@ -158,7 +164,7 @@ def _clean(document: Document) -> tuple[Section, ...]:
     rows = tuple(
         (
             Cell(shortened(entry["model"]["identity"], PATH), literal=True),
-            Cell(shortened(entry["model"]["layout"], SENTENCE)),
+            Cell(shortened(entry["model"]["layout"], SENTENCE) + _origin(entry["model"])),
             Cell(byte_size(entry["model"]["bytes"]), order=entry["model"]["bytes"]),
             Cell(f"{entry['n_no_match']:,}", order=entry["n_no_match"]),
             Cell(f"{entry['n_tried']:,}", order=entry["n_tried"]),

@@ -31,7 +31,8 @@ def _audit(document: Document) -> Iterator[Row]:
 
 
 _SCAN: Final = (
-    *("kind", "model", "layout", "location", "bytes", "sha256", "key", "scheme", "standing", "carrier", "reading"),
+    *("kind", "model", "layout", "location", "bytes", "sha256", "converted_from"),
+    *("key", "scheme", "standing", "carrier", "reading"),
     *("verdict", "reason", "n_bits", "n_errors", "bit_error_rate", "log10_p_value", "n_hypotheses", "digest"),
     *("n_no_match", "n_tried", "problem", "count"),
 )

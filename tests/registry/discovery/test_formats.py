@@ -20,6 +20,8 @@ from onnxmark.registry.entries import Outcome
 from onnxmark.registry.formats import GRAPH_TAGS, HEAD, MODEL_TAGS, holds_graph, judged, named_like_a_model
 from tests.registry.discovery.registries import data_bytes, found, model_bytes, only, parses_as_a_model, put
 
+HOW = "scan with --convert, or convert it: onnxmark convert"
+
 
 def verdict(name: str, data: bytes, graph: bool = False):
     judgement = judged(name, data[:HEAD], len(data), lambda: graph)
@@ -204,17 +206,26 @@ def test_torch_script():
 
 def test_onnx_runtime_files(tmp_path: Path):
     for name in ("m.ort", "m.onnx", "m"):
-        assert reason(name, ort_file(tmp_path)).startswith("ONNX Runtime flatbuffer; convert it: onnxmark convert")
+        assert reason(name, ort_file(tmp_path)).startswith(f"ONNX Runtime flatbuffer; {HOW}")
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\x1c\0\0\0TFL3" + bytes(40), "TensorFlow Lite; convert it: onnxmark convert MODEL.tflite -o MODEL.onnx"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5 (Keras model or weights); convert it: onnxmark convert MODEL.h5"),
+        (
+            b"\x1c\0\0\0TFL3" + bytes(40),
+            f"TensorFlow Lite; {HOW} MODEL.tflite -o MODEL.onnx",
+        ),
+        (
+            b"\x89HDF\r\n\x1a\n" + bytes(40),
+            f"HDF5 (Keras model or weights); {HOW} MODEL.h5",
+        ),
         (b"GGUF\x03\0\0\0" + bytes(40), "GGUF; holds weights without a graph"),
-        (safetensors_file(), "safetensors; convert it: onnxmark convert MODEL.safetensors -o MODEL.onnx"),
-        (zipped(KERAS), "Keras archive; convert it: onnxmark convert MODEL.keras"),
+        (
+            safetensors_file(),
+            f"safetensors; {HOW} MODEL.safetensors -o MODEL.onnx",
+        ),
+        (zipped(KERAS), f"Keras archive; {HOW} MODEL.keras"),
         *((pickle.dumps({"a": [1] * 9}, version), "pickle, which is never opened") for version in range(2, 6)),
         *((pickle.dumps([np.zeros(3)], version), "pickle, which is never opened") for version in range(2, 6)),
     ],

@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +102,17 @@ def napping(locations):
     """What a worker is like that took its time."""
     time.sleep(0.2)
     return environment(locations)
+
+
+def spawning(locations):
+    """Start a program that would go on for ever, say in a file which one and where temporary files are, and hang."""
+    child = subprocess.Popen(["sleep", "3600"])
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        file.write(b"half of a model")
+    written = Path(f"{locations[0]}.writing")
+    written.write_text(f"{child.pid} {file.name}")
+    written.rename(locations[0])
+    time.sleep(3600)
 
 
 KILLERS = {f"m{number}.onnx" for number in range(7, 1000, 50)}

@@ -159,9 +159,9 @@ def test_a_worker_that_nobody_asks_leaves(monkeypatch):
     ours, theirs = socket.socketpair()
     monkeypatch.setattr(worker, "IDLE", 0.05)
     monkeypatch.setattr(worker, "_settle", lambda memory: None)
-    monkeypatch.setattr(worker, "_die_with_parent", lambda descriptor: None)
+    monkeypatch.setattr(worker, "_die_with_parent", lambda *_: None)
     with ours:
-        serving = threading.Thread(target=worker.serve, args=(theirs.detach(), 0))
+        serving = threading.Thread(target=worker.serve, args=(theirs.detach(), 0, "no-room"))
         serving.start()
         serving.join(5)
         assert not serving.is_alive()
@@ -202,6 +202,44 @@ time.sleep(60)
         assert gone_within(5, pid)
 
 
+def spawned(path):
+    """The program that a task started, and a temporary file of it, once it has."""
+    for _ in range(1000):
+        if path.exists():
+            pid, name = path.read_text().split()
+            return int(pid), Path(name)
+        time.sleep(0.01)
+    raise AssertionError("the task has not begun")
+
+
+def test_what_a_worker_has_started_ends_with_it(tmp_path):
+    """Too slow: the program it waits for is ended too, and what it has written is removed."""
+    cells, path = Cells(Limits(seconds=2.0)), tmp_path / "m"
+    reply = asked(cells, str(path), task=tasks.spawning)
+    assert reply == Reply(None, "worker-killed(2 s have passed)", certain=True)
+    pid, file = spawned(path)
+    assert gone_within(5, pid)
+    assert not file.exists()
+    assert not file.is_relative_to(tmp_path)
+    cells.close()
+
+
+def test_what_a_worker_has_started_ends_with_the_coordinator(tmp_path):
+    path = tmp_path / "m"
+    program = f"""
+from onnxmark.registry.engines.cell import Limits
+from onnxmark.registry.engines.isolation import Cells, message
+from tests.registry.engines import tasks
+Cells(Limits()).ask(message(tasks.spawning, [{str(path)!r}]))
+"""
+    with subprocess.Popen([sys.executable, "-c", program]) as coordinator:
+        pid, file = spawned(path)
+        assert is_there(pid)
+        coordinator.kill()
+        assert gone_within(5, pid)
+        assert not file.exists()
+
+
 def test_a_worker_that_cannot_start_says_why():
     with pytest.raises(
         EngineError, match=r"a worker does not start \(.*\); see that .* within the memory limit of 4096"
@@ -218,8 +256,8 @@ def test_a_program_that_cannot_be_run(monkeypatch):
 def test_a_worker_that_is_killed_while_it_starts_is_started_again(monkeypatch):
     start, started = cell._start, []
 
-    def start_and_kill(descriptor, memory):
-        process = start(descriptor, memory)
+    def start_and_kill(*arguments):
+        process = start(*arguments)
         if not started:
             process.kill()
         started.append(process)
