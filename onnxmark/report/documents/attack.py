@@ -11,6 +11,7 @@ from onnxmark.report.formats import Document, Kind
 
 if TYPE_CHECKING:
     from onnxmark.attacking import Attacking, Step
+    from onnxmark.attacks.attack import Recipe
     from onnxmark.attacks.entropy_coding import Sizes
 
 
@@ -40,18 +41,19 @@ def attacks_document(attacks: Sequence[Document]) -> Document:
     }
 
 
+def recipe_facts(recipe: Recipe) -> Document:
+    """Which attack, and how strong; its ``repr`` makes it again."""
+    return {"attack": recipe.name, "parameter": recipe.parameter, "label": recipe.label, "recipe": repr(recipe)}
+
+
 def _coding(sizes: Sizes) -> Document:
     """What the layers take in Deep Compression's storage."""
     return {"dense_bits": sizes.dense_bits, "coded_bits": sizes.coded_bits, "ratio": sizes.coded_ratio}
 
 
 def _step(step: Step) -> Document:
-    recipe = step.recipe
     return {
-        "attack": recipe.name,
-        "parameter": recipe.parameter,
-        "label": recipe.label,
-        "recipe": repr(recipe),
+        **recipe_facts(step.recipe),
         "layers": [
             {
                 "name": layer.name,

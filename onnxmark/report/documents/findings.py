@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from onnxmark.keys import AnyKey, Key
+from onnxmark.report.documents.attack import recipe_facts
 from onnxmark.report.documents.models import fidelity_document, sites_document
 from onnxmark.report.documents.plain import finite, probability
 from onnxmark.report.formats import Document
@@ -169,12 +170,8 @@ def _candidate(candidate: Candidate) -> Document:
 
 
 def _trial(trial: Trial) -> Document:
-    recipe = trial.recipe
     return {
-        "attack": recipe.name,
-        "parameter": recipe.parameter,
-        "label": recipe.label,
-        "recipe": repr(recipe),
+        **recipe_facts(trial.recipe),
         "bit_error_rate": trial.bit_error_rate,
         "bit_error_rate_interval": None if trial.interval is None else list(trial.interval),
         "verdict": str(trial.verdict),
