@@ -26,7 +26,7 @@ from onnxmark.evaluation.laboratory import (
     TaskFacts,
 )
 from onnxmark.evaluation.measuring import Footprint, measured
-from onnxmark.evaluation.modifications import STANDARD, Modification
+from onnxmark.evaluation.modifications import ROWS, STANDARD, Modification
 from onnxmark.evaluation.plan import Architecture, Embedding, Plan, SchemePlan, TaskPlan, Training
 from onnxmark.evaluation.plan_files import load_plan, parse_plan
 from onnxmark.evaluation.roles import Decoder, Decoding, Detector, roles_of
@@ -35,6 +35,7 @@ from onnxmark.evaluation.running import Progress
 __all__ = [
     "EXAMPLE",
     "MODEL",
+    "ROWS",
     "STANDARD",
     "Architecture",
     "Decoder",

@@ -14,7 +14,7 @@ from typing import Final
 from onnxmark.evaluation.cells import changes
 from onnxmark.evaluation.concluding import Book, Record
 from onnxmark.evaluation.laboratory import Laboratory
-from onnxmark.evaluation.modifications import DISTILLATION
+from onnxmark.evaluation.modifications import DISTILLATION, TRANSFER
 from onnxmark.evaluation.plan import Plan, as_table
 
 _DEVIATIONS: Final = 5.0
@@ -96,6 +96,11 @@ def _usual(plan: Plan) -> Iterator[str]:
     )
     if any(row.trains for row in plan.modifications):
         yield "Thieves train on the owner's own images, which is the most they can have."
+    if any(row.name == TRANSFER for row in plan.modifications):
+        yield (
+            "Transfer learning leads to another task and back, with the old head; a thief who stays there has trained "
+            "less on the network."
+        )
     if any(row.name == DISTILLATION and "student" not in as_table(row.settings) for row in plan.modifications):
         yield (
             "Distilled students have their teacher's architecture, channel by channel, and with it any mark in widths; "

@@ -66,6 +66,11 @@ name = "fine-tuning"
 values = [1, 2]                     # E, epochs
 settings = { rate = 0.01 }
 
+# [[modifications]]
+# name = "transfer"                 # the same by way of another task
+# values = [1]                      # E, epochs there and epochs back
+# settings = { elsewhere = "digits" }
+
 [[modifications]]
 name = "distillation"
 values = [4]                        # E, epochs

@@ -151,8 +151,16 @@ class Laboratory(Protocol):
         """
         ...
 
-    def fine_tune(self, training: Training, seed: int, source: Path, folder: Path) -> None:
-        """Train a network on, as a thief would."""
+    def fine_tune(self, training: Training, means: Settings, seed: int, source: Path, folder: Path) -> None:
+        """Train a network on, as a thief would.
+
+        Args:
+            training: How; with ``elsewhere`` among the means, there and back each.
+            means: As the plan has them; ``elsewhere`` names a task to train on first, with a head for its classes.
+            seed: Decides the order of images, and the other task's head.
+            source: Folder of the network.
+            folder: Where the trained one goes, which answers as before.
+        """
         ...
 
     def distil(self, training: Training, means: Settings, seed: int, source: Path, folder: Path) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Final
 
 from onnxmark.evaluation.cells import Cell, Kind, looked_for
-from onnxmark.evaluation.modifications import DISTILLATION, FINE_TUNING
+from onnxmark.evaluation.modifications import DISTILLATION, FINE_TUNING, TRANSFER
 from onnxmark.evaluation.plan import Embedding, Plan
 
 _TAUGHT = 1.4
 """A step with a teacher over one without: he answers the same images."""
+
+_FACTORS: Final = MappingProxyType({FINE_TUNING: 1.0, TRANSFER: 2.0, DISTILLATION: _TAUGHT})
+"""What modifications that train take: there and back is twice the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,7 @@ def _modified(plan: Plan, cell: Cell, n_training: int) -> Steps:
     if not change.modification.trains:
         return Steps(rewrite=1)
     n_steps = max(1, n_training // plan.training.batch_size)
-    if change.modification.name in (FINE_TUNING, DISTILLATION):
-        factor = _TAUGHT if change.modification.name == DISTILLATION else 1
+    if (factor := _FACTORS.get(change.modification.name)) is not None:
         return Steps(batch=n_steps * change.value * factor, export=1)
     if plan.schemes[cell.scheme or 0].embedding is Embedding.CLOSED_FORM:
         return Steps(embed=change.value)

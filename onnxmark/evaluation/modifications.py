@@ -16,6 +16,7 @@ Settings = tuple[tuple[str, Scalar], ...]
 """Names with values, in the order of names."""
 
 FINE_TUNING: Final = "fine-tuning"
+TRANSFER: Final = "transfer"
 DISTILLATION: Final = "distillation"
 OVERWRITING: Final = "overwriting"
 
@@ -54,7 +55,7 @@ class Modification:
     def __post_init__(self) -> None:
         if not self.values:
             raise ValueError(f"modification {self.name!r} has no values; a grid has one or more")
-        if self.attack is None and self.name not in (FINE_TUNING, DISTILLATION, OVERWRITING):
+        if self.attack is None and self.name not in (FINE_TUNING, TRANSFER, DISTILLATION, OVERWRITING):
             raise ValueError(f"modification {self.name!r} needs the name of an attack that carries it out")
 
     @property
@@ -88,3 +89,8 @@ STANDARD: Final = (
     Modification(6, OVERWRITING, "watermark overwriting", "W", "marks", (2, 4)),
 )
 """The seven modifications with default grids."""
+ROWS: Final = (
+    *STANDARD,
+    Modification(4, TRANSFER, "transfer learning", "E", "epochs", (0.25, 0.5), of_epochs=True, most=0.5),
+)
+"""What a plan can name: the standard's, and the other half of its fourth, which needs another task to be named."""

@@ -13,7 +13,7 @@ from onnxmark.evaluation.cells import Cell, Change
 from onnxmark.evaluation.drawing import seed_of
 from onnxmark.evaluation.embedding import UNTRAINABLE, Embedder
 from onnxmark.evaluation.laboratory import MODEL
-from onnxmark.evaluation.modifications import DISTILLATION, FINE_TUNING
+from onnxmark.evaluation.modifications import DISTILLATION, FINE_TUNING, TRANSFER
 from onnxmark.evaluation.plan import Training, as_table, setting
 
 
@@ -49,10 +49,12 @@ class Modifier:
             return target
         if (source / UNTRAINABLE).is_file():
             raise LaboratoryError((source / UNTRAINABLE).read_text())
-        if change.modification.name == FINE_TUNING:
-            self.embedder.laboratory.fine_tune(self._training(change), seed, source, folder)
+        means = change.modification.settings
+        if change.modification.name in (FINE_TUNING, TRANSFER):
+            if change.modification.name == TRANSFER and "elsewhere" not in as_table(means):
+                raise LaboratoryError('transfer learning takes another task: settings = { elsewhere = "..." }')
+            self.embedder.laboratory.fine_tune(self._training(change), means, seed, source, folder)
         elif change.modification.name == DISTILLATION:
-            means = change.modification.settings
             self.embedder.laboratory.distil(self._training(change), means, seed, source, folder)
         else:
             return self._overwrite(cell, round(change.value), source, folder) / MODEL
@@ -60,7 +62,7 @@ class Modifier:
 
     def _training(self, change: Change) -> Training:
         plan, row = self.embedder.plan, change.modification
-        usual = plan.fine_tuning.rate if row.name == FINE_TUNING else plan.training.rate
+        usual = plan.training.rate if row.name == DISTILLATION else plan.fine_tuning.rate
         rate = float(setting(row.settings, "rate", usual))
         return Training(round(change.value), plan.training.batch_size, rate)
 

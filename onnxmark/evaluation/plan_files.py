@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from onnxmark.errors import PlanError
-from onnxmark.evaluation.modifications import STANDARD, Modification
+from onnxmark.evaluation.modifications import ROWS, STANDARD, Modification
 from onnxmark.evaluation.plan import Architecture, Embedding, Plan, SchemePlan, TaskPlan, Training
 from onnxmark.evaluation.tables import Table
 from onnxmark.verdict import DEFAULT_ALPHA, Policy
@@ -151,7 +151,7 @@ def _modifications(tables: Sequence[Table], epochs: int) -> tuple[Modification, 
 def _modification(table: Table) -> Modification:
     """A row of the standard's table with what the plan says differently, or one of the plan's own."""
     name = table.take("name", str)
-    known = {each.name: each for each in STANDARD}
+    known = {each.name: each for each in ROWS}
     attack = table.take("attack", str, None)
     if name not in known and attack is None:
         raise PlanError(

@@ -9,7 +9,8 @@ import pytest
 
 from onnxmark.audit import built_in
 from onnxmark.errors import AttackError, LaboratoryError, MissingExtra, ModelError, PluginError
-from onnxmark.evaluation import MODEL, STANDARD, Modification, parse_plan, roles_of
+from onnxmark.evaluation import MODEL, Modification, parse_plan, roles_of
+from onnxmark.evaluation import ROWS as EVERY_ROW
 from onnxmark.evaluation.bench import Bench, attempted
 from onnxmark.evaluation.cells import Cell, Change, Kind, cells_of
 from onnxmark.evaluation.modifying import recipe_of
@@ -17,7 +18,7 @@ from onnxmark.verdict import Policy
 from tests.evaluation import toy
 
 PLAN = parse_plan(toy.TOML + toy.MODIFICATIONS)
-ROWS = {row.name: row for row in STANDARD}
+ROWS = {row.name: row for row in EVERY_ROW}
 CLOSED, TUNED = Cell(Kind.LOOK, 0, 0, 0), Cell(Kind.LOOK, 0, 1, 0)
 
 
@@ -114,16 +115,23 @@ def test_a_thief_has_neither_the_owners_key_nor_another_thiefs(bench):
 def test_trained_modifications_take_their_epochs_and_rates(bench, tmp_path, monkeypatch):
     seen = []
     laboratory = bench.embedder.laboratory
-    monkeypatch.setattr(laboratory, "fine_tune", lambda training, *_: seen.append(training))
+    monkeypatch.setattr(laboratory, "fine_tune", lambda training, means, *_: seen.append((training, means)))
     monkeypatch.setattr(laboratory, "distil", lambda training, means, *_: seen.append((training, means)))
     source = bench.room.subject(TUNED)
     slow = replace(ROWS["fine-tuning"], settings=(("rate", 0.5),))
-    for row in (ROWS["fine-tuning"], slow, ROWS["distillation"]):
+    away = replace(ROWS["transfer"], settings=(("elsewhere", "another"),))
+    for row in (ROWS["fine-tuning"], slow, away, ROWS["distillation"]):
         bench.modifier.modify(TUNED, Change(row, 3), source, tmp_path)
-    tuned, slowly, (taught, means) = seen
+    (tuned, _), (slowly, _), (moved, there), (taught, means) = seen
     assert (tuned.epochs, tuned.batch_size, tuned.rate) == (3, 20, PLAN.fine_tuning.rate)
     assert slowly.rate == 0.5
+    assert (moved, there) == (tuned, (("elsewhere", "another"),))
     assert (taught.epochs, taught.rate, means) == (3, PLAN.training.rate, ())
+
+
+def test_transfer_learning_leads_somewhere(bench, tmp_path):
+    with pytest.raises(LaboratoryError, match=r"takes another task: settings = \{ elsewhere = "):
+        bench.modifier.modify(TUNED, Change(ROWS["transfer"], 1), bench.room.subject(TUNED), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -153,3 +153,9 @@ def test_students_of_their_teachers_shape_are_told(settings, told):
 def test_thieves_that_train_are_told_of_where_there_are_any():
     assert any("owner's own images" in each for each in said(PLAN))
     assert not any("owner's own images" in each for each in said(PLAN_WITH_NOISE))
+
+
+def test_the_way_of_transfer_learning_is_told():
+    row = '\n[[modifications]]\nname = "transfer"\nvalues = [1]\nsettings = { elsewhere = "another" }\n'
+    assert any("to another task and back" in each for each in said(parse_plan(toy.TOML + row)))
+    assert not any("to another task and back" in each for each in said(PLAN_WITH_NOISE))

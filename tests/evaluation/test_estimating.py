@@ -48,6 +48,12 @@ def test_looks_take_the_modification_a_score_and_a_reading_a_key(change, expecte
     assert load(Kind.LOOK, change=change) == expected + Steps(score=1, read=4)
 
 
+def test_there_and_back_is_twice_the_way():
+    row = '\n[[modifications]]\nname = "transfer"\nvalues = [3]\nsettings = { elsewhere = "another" }\n'
+    found = load(Kind.LOOK, parse_plan(toy.TOML + row), scheme=0, payload=0, change=(0, 0))
+    assert found == Steps(batch=2 * 3 * ONE_EPOCH, export=1, score=1, read=1)
+
+
 def test_a_thief_takes_what_his_marks_take():
     assert load(Kind.LOOK, scheme=0, payload=0, change=(4, 0)) == Steps(embed=1, score=1, read=1)
     assert load(Kind.LOOK, scheme=1, payload=0, change=(4, 0)) == Steps(batch=ONE_EPOCH, export=1, score=1, read=1)

@@ -66,6 +66,14 @@ def test_a_row_of_the_standard_is_changed_where_the_plan_says_so():
     assert changed == replace(usual, id=4, values=(8,), settings=(("per_channel", True),))
 
 
+def test_the_other_half_of_the_fourth_is_in_no_plan_that_does_not_ask_for_it():
+    row = '\n[[modifications]]\nname = "transfer"\nsettings = { elsewhere = "digits" }\n'
+    (transfer,) = parse_plan(toy.TOML + row).modifications
+    assert (transfer.id, transfer.words, transfer.values, transfer.trains) == (4, "transfer learning", (1, 2), True)
+    assert transfer.settings == (("elsewhere", "digits"),)
+    assert "transfer" not in [each.name for each in parse_plan(toy.TOML).modifications]
+
+
 def test_any_attack_on_files_can_be_a_modification():
     row = '\n[[modifications]]\nname = "ranks"\nattack = "low-rank"\nvalues = [50]\ndivisor = 100\nunit = "%"\n'
     (own,) = parse_plan(toy.TOML + row).modifications

@@ -14,7 +14,7 @@ from onnxmark_torch.structural import examples_of, narrow_
 from onnxmark_torch.training import evaluate as evaluated
 from onnxmark_torch.training import logits_of
 
-from onnxmark.errors import LaboratoryError
+from onnxmark.errors import DataError, LaboratoryError
 from onnxmark.evaluation import MODEL, Network, Training, evaluate, parse_plan, reproducible
 from onnxmark.keymaking import weight_layers
 from onnxmark.marking import embed_file
@@ -165,9 +165,40 @@ def test_a_narrowed_network_is_restored_with_its_widths(here, tmp_path):
     assert torch.equal(logits_of(restored, task, task.test), logits_of(model, task, task.test))
 
 
+COLOURS = (("elsewhere", "tests.evaluation.test_torch_supplies:colours"),)
+
+
+def test_a_network_comes_back_from_elsewhere(network, here, tmp_path):
+    """It answers for its own task as before, learnt something else on the way, and twice the same."""
+    _, folder, _ = network
+    for name, means in (("home", ()), ("away", COLOURS), ("again", COLOURS)):
+        (tmp_path / name).mkdir()
+        here.fine_tune(Training(1, 16, 0.02), means, 3, folder, tmp_path / name)
+    home, away, again = (weights(tmp_path / name / MODEL) for name in ("home", "away", "again"))
+    assert {name: values.shape for name, values in away.items()} == {k: v.shape for k, v in home.items()}
+    assert all(np.array_equal(away[name], again[name]) for name in away)
+    assert any(not np.array_equal(away[name], home[name]) for name in away)
+    assert here.score(tmp_path / "away" / MODEL).value > 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('{ elsewhere = "mnist" }', "there is no task 'mnist'"),
+        ('{ elsewhere = "digits" }', "leads nowhere"),
+        ('{ elsewhere = "fashion-mnist", path = "/nowhere" }', "'/nowhere': has neither"),
+        ("{ epochs = 3 }", "fine-tuning has no 'epochs'; its settings are elsewhere, path, rate"),
+    ],
+)
+def test_where_fine_tuning_cannot_lead_is_known_before_anything_is_trained(settings, message):
+    row = f'[[modifications]]\nname = "transfer"\nvalues = [1]\nsettings = {settings}\n'
+    with pytest.raises((DataError, LaboratoryError), match=message):
+        laboratory(parse_plan(PLAN.replace("[[schemes]]", f"{row}[[schemes]]")))
+
+
 def test_a_folder_without_weights_is_not_trained_on(here, tmp_path):
     with pytest.raises(LaboratoryError, match=r"cannot be trained on: .*No such file"):
-        here.fine_tune(Training(1, 16, 0.01), 0, tmp_path, tmp_path)
+        here.fine_tune(Training(1, 16, 0.01), (), 0, tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from onnxmark_torch.evaluation.supplies import portion, untrained
+from onnxmark_torch.data import DataSet, Examples
+from onnxmark_torch.evaluation.supplies import elsewhere, portion, untrained
 from onnxmark_torch.networks import ConvNet, LeNet, Vgg, WideResNet
-from onnxmark_torch.tasks import digits
+from onnxmark_torch.tasks import ImageTask, digits
 
 from onnxmark.errors import DataError, LaboratoryError
 from onnxmark.evaluation import Architecture, TaskPlan
@@ -25,6 +26,16 @@ def own_task():
 def own_network(task, hidden=3):
     """A network of anybody's."""
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, hidden), torch.nn.Linear(hidden, task.n_classes))
+
+
+def colours():
+    """Images of one colour each, of which there are three, 12 x 10 pixels."""
+    labels = np.arange(90, dtype=np.int64) % 3
+    images = np.zeros((90, 3, 12, 10), np.uint8)
+    for channel in range(3):
+        images[labels == channel, channel] = 60 * (channel + 1)
+    parts = (Examples(each, at, ("red", "green", "blue")) for each, at in ((images, labels), (images[:9], labels[:9])))
+    return ImageTask.of("colours", DataSet(*parts))
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +93,32 @@ def test_a_task_of_anybodys_is_taken():
 def test_tasks_that_cannot_be_had_say_why(plan, error, message):
     with pytest.raises(error, match=message):
         portion(plan)
+
+
+def test_another_task_has_images_as_at_home(task):
+    found = elsewhere(TaskPlan(f"{__name__}:colours"), task)
+    assert (found.name, found.n_classes) == ("colours", 3)
+    assert found.training.images.shape == (90, 1, 8, 8)
+    assert found.test.images.shape == (9, 1, 8, 8)
+    # A third of the one channel that is lit, in every pixel.
+    expected = np.round((found.training.labels + 1) * 60 / 3)
+    assert np.array_equal(found.training.images, np.broadcast_to(expected[:, None, None, None], (90, 1, 8, 8)))
+    assert found.training.class_names == ("red", "green", "blue")
+
+
+def test_another_task_has_no_more_images_than_there_are_at_home():
+    found = elsewhere(TaskPlan("digits"), portion(TaskPlan(f"{__name__}:colours", n_training=40, n_test=5)))
+    assert (found.training.images.shape, len(found.test)) == ((40, 3, 12, 10), 5)
+    grey, first = digits(), found.training.images[0]
+    assert np.array_equal(first[0], first[1])
+    assert np.array_equal(first[0], first[2])
+    assert abs(first.mean() - grey.training.images[0].mean()) < 10
+    assert np.array_equal(found.training.labels, grey.training.labels[:40])
+
+
+def test_the_same_task_is_no_other(task):
+    with pytest.raises(LaboratoryError, match="transfer learning to 'digits' leads nowhere"):
+        elsewhere(TaskPlan("digits"), task)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ class ToyLaboratory:
         if self.switched("adopts nothing"):
             raise LaboratoryError("nothing is adopted here")
 
-    def fine_tune(self, training, seed, source, folder):
+    def fine_tune(self, training, means, seed, source, folder):
         if self.switched("dies", once=True):
             os._exit(9)
         write(folder, moved(read(source / MODEL), seed, 0.02 * training.epochs))

@@ -68,7 +68,7 @@ def test_its_plan_is_one_and_every_attack_takes_its_values():
     (printed,) = re.findall(r"```toml\n(.*?)```", page(), re.DOTALL)
     start, schemes = EXAMPLE.index("[[modifications]]\nname"), EXAMPLE.index("[[schemes]]")
     plan = parse_plan(EXAMPLE[:start] + EXAMPLE[schemes:] + printed)
-    assert [each.name for each in plan.modifications] == ["quantizing", "distillation", "low rank"]
+    assert [each.name for each in plan.modifications] == ["quantizing", "distillation", "transfer", "low rank"]
     recipes = [
         recipe_of(Change(each, value)) for each in plan.modifications if not each.trains for value in each.values
     ]

@@ -14,22 +14,24 @@ from torch import nn
 from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation.laboratory import MODEL, Network, Order, Rehearsal, Score, Spent, TaskFacts
 from onnxmark.evaluation.measuring import measured
-from onnxmark.evaluation.modifications import Settings
-from onnxmark.evaluation.plan import Architecture, Embedding, Plan, Training, as_table
+from onnxmark.evaluation.modifications import FINE_TUNING, TRANSFER, Settings
+from onnxmark.evaluation.plan import Architecture, Embedding, Plan, TaskPlan, Training, as_table
 from onnxmark.model.running.calibration import Calibration, bind
 from onnxmark.model.running.runtime import answers, open_session
-from onnxmark_torch.attacks import Distillation, FineTuneAll, TrainingAttack, TrainingMeans, carry_out
+from onnxmark_torch.attacks import CrossDomain, Distillation, FineTuneAll, TrainingAttack, TrainingMeans, carry_out
 from onnxmark_torch.attacks.trials import EXPORTED_BATCH
 from onnxmark_torch.evaluation import adopting, folders
 from onnxmark_torch.evaluation.marks import trained, training_plan
-from onnxmark_torch.evaluation.supplies import Portion, portion, untrained
+from onnxmark_torch.evaluation.supplies import Portion, elsewhere, portion, untrained
 from onnxmark_torch.ingrain import write_pool
 from onnxmark_torch.plan import TrainingPlan
+from onnxmark_torch.tasks import Task
 from onnxmark_torch.training import train
 
 _REHEARSED: Final = 20
 """Batches of a rehearsal."""
 _DISTILLING: Final = frozenset({"temperature", "share", "student", "rate"})
+_FINE_TUNING: Final = frozenset({"rate", "elsewhere", "path"})
 
 
 def laboratory(plan: Plan) -> TorchLaboratory:
@@ -40,7 +42,12 @@ def laboratory(plan: Plan) -> TorchLaboratory:
         DataError: The task's files cannot be used.
         MissingExtra: A package that holds the task's data is not installed.
     """
-    return TorchLaboratory(plan, portion(plan.task))
+    made = TorchLaboratory(plan, portion(plan.task))
+    for row in plan.modifications:
+        if row.name in (FINE_TUNING, TRANSFER):
+            # What is wrong with another task should be known before hours of training.
+            made.elsewhere(row.settings)
+    return made
 
 
 class TorchLaboratory:
@@ -98,10 +105,12 @@ class TorchLaboratory:
         adopting.adopt(model, source / MODEL, folder / MODEL)
         folders.keep(model, architecture, folder)
 
-    def fine_tune(self, training: Training, seed: int, source: Path, folder: Path) -> None:
-        """See :class:`onnxmark.evaluation.laboratory.Laboratory`."""
-        attack = FineTuneAll(training.epochs, training.rate, training.batch_size)
-        self._attacked(attack, TrainingMeans(self._portion, seed=seed), source, folder)
+    def fine_tune(self, training: Training, means: Settings, seed: int, source: Path, folder: Path) -> None:
+        """See :class:`onnxmark.evaluation.laboratory.Laboratory`; means are elsewhere and the path of its files."""
+        other = self.elsewhere(means)
+        attack = FineTuneAll if other is None else CrossDomain
+        thief = TrainingMeans(self._portion, elsewhere=other, seed=seed)
+        self._attacked(attack(training.epochs, training.rate, training.batch_size), thief, source, folder)
 
     def distil(self, training: Training, means: Settings, seed: int, source: Path, folder: Path) -> None:
         """See :class:`onnxmark.evaluation.laboratory.Laboratory`; means are temperature, share and student."""
@@ -177,6 +186,25 @@ class TorchLaboratory:
     ) -> None:
         model, architecture = folders.restore(source, self._portion)
         folders.save(carry_out(attack, model, means), other or architecture, self._portion, folder)
+
+    def elsewhere(self, means: Settings) -> Task | None:
+        """The other task that fine-tuning leads to; None where it stays at home.
+
+        Args:
+            means: As a plan has them.
+
+        Raises:
+            LaboratoryError: There are others, or there is no such task.
+        """
+        given = as_table(means)
+        if unknown := sorted(given.keys() - _FINE_TUNING):
+            raise LaboratoryError(
+                f"fine-tuning has no {unknown[0]!r}; its settings are {', '.join(sorted(_FINE_TUNING))}"
+            )
+        if "elsewhere" not in given:
+            return None
+        path = given.get("path")
+        return elsewhere(TaskPlan(str(given["elsewhere"]), None if path is None else str(path)), self._portion)
 
     def _student(self, name: str) -> Architecture:
         for architecture in self._plan.architectures:

@@ -14,13 +14,14 @@ from typing import Any, Final, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation.modifications import Scalar
 from onnxmark.evaluation.plan import Architecture, TaskPlan, as_table
-from onnxmark_torch.data import Examples
+from onnxmark_torch.data import DataSet, Examples
 from onnxmark_torch.networks import ConvNet, LeNet, Vgg, WideResNet
-from onnxmark_torch.tasks import DerivedTask, Task, cifar10, digits, fashion_mnist
+from onnxmark_torch.tasks import DerivedTask, ImageTask, Task, cifar10, digits, fashion_mnist
 
 _Made = TypeVar("_Made")
 
@@ -69,6 +70,39 @@ def portion(plan: TaskPlan) -> Portion:
         )
     pool = _slice(task.training, n_training, n_training + plan.n_pool) if plan.n_pool else None
     return Portion(task, task.training.first(n_training), task.test.first(n_test), pool)
+
+
+def elsewhere(plan: TaskPlan, home: Task) -> ImageTask:
+    """Another task for the networks of one: images of the size, channels and number that they have at home.
+
+    Args:
+        plan: Its name, and where its files are.
+        home: The task of the networks.
+
+    Raises:
+        LaboratoryError: There is no such task, or it is the same one.
+        DataError: Its files cannot be used.
+        MissingExtra: A package that holds its data is not installed.
+    """
+    task = _task(plan)
+    if task.name == home.name:
+        raise LaboratoryError(f"transfer learning to {task.name!r} leads nowhere: the networks are for that task")
+    shape = home.training.images.shape[1:]
+    training, test = task.training, task.test
+    few = training.first(min(len(training), len(home.training)))
+    data = DataSet(_resized(few, shape), _resized(test.first(min(len(test), len(home.test))), shape))
+    return ImageTask.of(task.name, data)
+
+
+def _resized(examples: Examples, shape: tuple[int, ...]) -> Examples:
+    """The examples with images of another shape (C, H, W): interpolated, colours averaged or one used for all."""
+    n_channels, *sizes = shape
+    images = torch.tensor(examples.images).float()
+    if images.shape[1] != n_channels:
+        images = images.mean(dim=1, keepdim=True).expand(-1, n_channels, -1, -1)
+    if list(images.shape[2:]) != sizes:
+        images = functional.interpolate(images, size=sizes, mode="bilinear", align_corners=False)
+    return replace(examples, images=images.round().clamp(0, 255).to(torch.uint8).numpy())
 
 
 def untrained(architecture: Architecture, task: Task, seed: int) -> nn.Module:
