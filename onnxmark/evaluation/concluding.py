@@ -29,10 +29,16 @@ class Book:
     Args:
         plan: The plan.
         records: By name of the cell.
+        is_share: The task metric lies in [0, 1].
     """
 
     plan: Plan
     records: Mapping[str, Record]
+    is_share: bool = False
+
+    def score(self, values: Sequence[float | None]) -> Mean | None:
+        """The mean of the task metric."""
+        return rate(values) if self.is_share else mean(values)
 
     def of(self, cell: Cell) -> Record | None:
         """What came of a cell; None where nothing has yet, or nothing could."""
@@ -113,8 +119,8 @@ def imperceptibility(book: Book, scheme: int) -> dict[str, Any]:
             cells.append({"network": network + 1, "payload": payload + 1, **scores})
     return {
         "cells": cells,
-        "unmarked": mean([cell["unmarked"] for cell in cells]),
-        "marked": mean([cell["marked"] for cell in cells]),
+        "unmarked": book.score([cell["unmarked"] for cell in cells]),
+        "marked": book.score([cell["marked"] for cell in cells]),
         "difference": mean([cell["marked"] - cell["unmarked"] for cell in cells]),
     }
 
@@ -177,8 +183,8 @@ def _point(book: Book, scheme: int, change: tuple[int, int] | None, value: float
         "false_negative_rate": false_negatives / n_read if n_read else None,
         "symbol_error_rate": rate([error_rate(reading) for reading in positives]),
         "unmarked_symbol_error_rate": rate([_mean_rate(readings) for readings in negatives]),
-        "score": mean(_scores(book, marked)),
-        "unmarked_score": mean(_scores(book, unmarked)),
+        "score": book.score(_scores(book, marked)),
+        "unmarked_score": book.score(_scores(book, unmarked)),
         "n_failed": n_networks - n_read,
         "problems": _problems(book, [*unmarked, *marked], scheme),
     }

@@ -40,7 +40,7 @@ def evaluation_document(
         outcomes: What came of its cells.
         environments: What its cells were carried out on, at least one.
     """
-    book = Book(plan, outcomes.records)
+    book = Book(plan, outcomes.records, is_share=laboratory.task.metric == "accuracy")
     results = {number: _results(book, number) for number in range(len(plan.schemes))}
     rows = {number: found["robustness"] for number, found in results.items() if found["problem"] is None}
     return {

@@ -241,3 +241,13 @@ def test_limits_that_would_pass_what_is_possible_end_there():
     assert mean([0, 0, 0, 1])["low"] < 0
     assert mean([1, 1, 1, 0])["high"] > 1
     assert (rate([0, 0, 0, 1])["low"], rate([1, 1, 1, 0])["high"], amount([0, 0, 9])["low"]) == (0, 1, 0)
+
+
+def test_limits_of_a_metric_that_is_a_share_end_at_one():
+    records = complete()
+    records[Cell(Kind.LOOK, 0, 0, 0).name]["score"] = 0.1
+    free, share = (
+        robustness(Book(PLAN, records, is_share=is_share), 0)[0]["points"][0]["score"] for is_share in (False, True)
+    )
+    assert free["high"] > 1
+    assert share == {**free, "low": max(free["low"], 0), "high": 1}

@@ -68,9 +68,21 @@ def _modified(schemes: Sequence[Document]) -> tuple[Table, ...]:
     """The worst of every modification; no table where none was tried."""
     entries = {entry["modification"]: modification_of(entry) for scheme in schemes for entry in scheme["robustness"]}
     entries.pop(UNMODIFIED, None)
-    columns = (Column("scheme"), *(Column(words, numeric=True) for words in entries.values()))
-    rows = tuple((Cell(scheme_of(one)), *(_worst(_points(one, name)) for name in entries)) for one in schemes)
-    return (Table("Highest symbol error rate under each modification", columns, rows, _WORST),) if entries else ()
+    if not entries:
+        return ()
+    names, worst = (
+        [scheme_of(one) for one in schemes],
+        [[_worst(_points(one, name)) for name in entries] for one in schemes],
+    )
+    # The longer list goes down the page: a terminal has rows enough, and few columns.
+    if len(names) > len(entries):
+        corner, across, down = "scheme", list(entries.values()), list(zip(names, worst, strict=True))
+    else:
+        columnwise = [list(row) for row in zip(*worst, strict=True)]
+        corner, across, down = "modification", names, list(zip(entries.values(), columnwise, strict=True))
+    columns = (Column(corner), *(Column(title, numeric=True) for title in across))
+    rows = tuple((Cell(title), *cells) for title, cells in down)
+    return (Table("Highest symbol error rate under each modification", columns, rows, _WORST),)
 
 
 def _points(scheme: Document, modification: str) -> list[Document]:
