@@ -132,8 +132,7 @@ def scan(
         limits = Limits(seconds=timeout, memory=_bytes(memory))
         workers = stack.enter_context(open_engine(engine, jobs=jobs or os.cpu_count() or 1, limits=limits))
         with scan_progress(found, policy, quiet=no_progress) as tell:
-            # Large chunks share what keys cost; several for each worker let all of them end together.
-            batching = Batching(min(max(len(found) // (6 * workers.capacity), 8), 128), 2**32)
+            batching = Batching.suited(len(found), workers.capacity, converting=convert)
             for done in run_scan(found, task, journal, workers, batching=batching):
                 tell(done)
         journal.finish()

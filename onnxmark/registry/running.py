@@ -27,6 +27,11 @@ _DEATHS: Final = 2
 """A model is blamed for the death of so many workers that read nothing else: one may be killed for its neighbours."""
 _GROWTH: Final = 17 / 16
 """After a failure has halved chunks, each success makes them grow so much: twelve make up for one failure."""
+_FEW: Final = 8
+_MANY: Final = 128
+"""Models of a chunk, at least and at most."""
+_CHUNKS: Final = 6
+"""Chunks for each worker, where there are as many."""
 _PATIENCE: Final = 256
 """Entries that need no work wait in memory for so many of their kind, to be written at once."""
 
@@ -42,6 +47,17 @@ class Batching:
 
     n_models: int = 32
     n_bytes: int = 128 << 20
+
+    @classmethod
+    def suited(cls, n_models: int, n_workers: int, *, converting: bool = False) -> Batching:
+        """For a scan of so many models on so many workers.
+
+        Large chunks share what keys cost; several for each worker let all of them end together. Where models are
+        converted first chunks are small: one conversion takes as long as a hundred audits, and a chunk has as much time
+        as a single model.
+        """
+        largest = _FEW if converting else _MANY
+        return cls(min(max(n_models // (_CHUNKS * n_workers), _FEW), largest), 2**32)
 
     def __post_init__(self) -> None:
         if self.n_models < 1 or self.n_bytes < 1:

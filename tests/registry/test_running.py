@@ -430,3 +430,11 @@ def with_companion(locations, data):
     status = Path(data).stat()
     known = [data, status.st_size, status.st_mtime_ns, status.st_ino]
     return [tasks.audited(location) | {COMPANIONS: [known]} for location in locations]
+
+
+@pytest.mark.parametrize(
+    ("n_models", "n_workers", "converting", "size"),
+    [(3, 2, False, 8), (600, 2, False, 50), (100_000, 4, False, 128), (100_000, 4, True, 8), (3, 2, True, 8)],
+)
+def test_chunks_suit_the_scan(n_models, n_workers, converting, size):
+    assert Batching.suited(n_models, n_workers, converting=converting).n_models == size
