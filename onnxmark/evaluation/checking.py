@@ -1,8 +1,8 @@
 """Does the evaluation hold? What a decoder reads in networks without a mark says whether its figures mean anything.
 
-Messages are whitened, so that a sound decoder reads every symbol of an unmarked network wrong with probability one half
-exactly, whatever the network has learnt, and different payloads from different keys. One that reads better, worse, or
-always the same knows what it must not know, or nothing at all.
+Messages are whitened, so that a sound decoder reads every symbol of an unmarked network wrong with the probability of
+chance exactly (one half for bits), whatever the network has learnt, and different payloads from different keys. One
+that reads better, worse, or always the same knows what it must not know, or nothing at all.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ def broken(book: Book, scheme: int) -> Iterator[str]:
     read = [reading for reading in readings if reading["n_errors"] is not None]
     n_symbols = sum(reading["n_symbols"] for reading in read)
     n_errors = sum(reading["n_errors"] for reading in read)
-    if n_symbols and abs(n_errors - n_symbols / 2) > _DEVIATIONS * math.sqrt(n_symbols) / 2:
+    expected = sum(reading["n_symbols"] * reading["chance"] for reading in read)
+    variance = sum(reading["n_symbols"] * reading["chance"] * (1 - reading["chance"]) for reading in read)
+    if n_symbols and abs(n_errors - expected) > _DEVIATIONS * math.sqrt(variance):
+        share = "half" if 2 * expected == n_symbols else f"{expected / n_symbols:.0%}"
         yield (
             f"{name}: the decoder is broken: in unmarked networks it reads {n_errors:,} of {n_symbols:,} symbols "
-            "wrong, and half of them would be by chance; none of its figures means anything."
+            f"wrong, and {share} of them would be by chance; none of its figures means anything."
         )
     if _same(read):
         yield (
@@ -91,8 +94,8 @@ def _usual(plan: Plan) -> Iterator[str]:
         "derivation of the key's secret, a tenth of a second."
     )
     yield (
-        "Where a decoder reads no payload (a code word is rejected, a layer is gone), half of the symbols count as "
-        "wrong, as if they were guessed."
+        "Where a decoder reads no payload (a code word is rejected, a layer is gone), its symbols count as if they had "
+        "been guessed."
     )
     if any(row.trains for row in plan.modifications):
         yield "Thieves train on the owner's own images, which is the most they can have."

@@ -16,8 +16,6 @@ from onnxmark.statistics import mean_interval
 Record = Mapping[str, Any]
 Mean = dict[str, Any]
 
-_GUESSED: Final = 0.5
-"""Symbol error rate of somebody who tosses coins."""
 _SHOWN: Final = 3
 """Problems told of at one point."""
 
@@ -196,7 +194,13 @@ def error_rate(reading: Record) -> float:
     A code word that is rejected and a layer that is gone say nothing of any symbol. Counted as all wrong they would be
     worse than a reading of noise, and schemes could not be compared.
     """
-    return _GUESSED if reading["n_errors"] is None else float(reading["n_errors"] / reading["n_symbols"])
+    return float(reading["chance"] if reading["n_errors"] is None else reading["n_errors"] / reading["n_symbols"])
+
+
+def guessed_rate(book: Book, scheme: int) -> float:
+    """Symbol error rate of somebody who knows nothing of the keys; one half where nothing says otherwise."""
+    looks = book.readings(book.marked_looks(scheme, None), scheme)
+    return float(np.mean([reading["chance"] for readings in looks for reading in readings] or [0.5]))
 
 
 def _mean_rate(readings: Sequence[Record]) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from onnxmark import plugins
 from onnxmark.evaluation.cells import Cell, Kind
 from onnxmark.evaluation.checking import broken, limits
-from onnxmark.evaluation.concluding import Book, cost, imperceptibility, robustness
+from onnxmark.evaluation.concluding import Book, cost, guessed_rate, imperceptibility, robustness
 from onnxmark.evaluation.environment import environment
 from onnxmark.evaluation.laboratory import Laboratory
 from onnxmark.evaluation.nnt import exchanged
@@ -108,6 +108,7 @@ def _results(book: Book, number: int) -> dict[str, Any]:
         "settings": _settings(entry),
         "bits": embedded[0]["bits"] if embedded else entry.bits,
         "problem": problem,
+        "guessing": guessed_rate(book, number),
         "doubts": list(broken(book, number)),
         "imperceptibility": imperceptibility(book, number),
         "robustness": robustness(book, number) if problem is None else [],

@@ -19,7 +19,9 @@ from onnxmark.evaluation.plan import Plan, SchemePlan
 from onnxmark.keymaking import ingrain_key, weight_layers, width_layers
 from onnxmark.keys import Key, Secret, premark_signature
 from onnxmark.keys.derivation import SEED_BYTES
+from onnxmark.model.running.calibration import load_array
 from onnxmark.schemes.answers.ingrain import IngrainOptions
+from onnxmark.schemes.answers.trigger import TriggerOptions, TriggerScheme
 from onnxmark.schemes.scheme import Layer, Reads, Scheme, WeightScheme, WidthScheme
 from onnxmark.settings import settings
 
@@ -102,6 +104,8 @@ def _made(
         return cast("WeightScheme", scheme).make_key(layers, bits, options)
     if scheme.reads is Reads.WIDTHS:
         return cast("WidthScheme", scheme).make_key(width_layers(model, entry.layers), bits, options)
+    if isinstance(options, TriggerOptions) and asking is not None:
+        return _triggers(plan, entry, options, asking[0], names)
     if not isinstance(options, IngrainOptions) or asking is None:
         raise LaboratoryError(
             f"keys of scheme {scheme.name!r} ask inputs that an evaluation does not know how to choose"
@@ -110,6 +114,15 @@ def _made(
     if not references:
         raise LaboratoryError("the key compares with unmarked networks other than its own; plan two networks or more")
     return ingrain_key(pool, references, options)
+
+
+def _triggers(plan: Plan, entry: SchemePlan, options: TriggerOptions, pool: Path, names: tuple[object, ...]) -> Key:
+    """A trigger a bit, drawn from the pool."""
+    inputs = load_array(pool)
+    if len(inputs) < entry.bits:
+        raise LaboratoryError(f"{entry.bits:,} triggers are to be drawn from a pool of {len(inputs):,}; raise n_pool")
+    chosen = stream(plan, "triggers", *names).choice(len(inputs), entry.bits, replace=False)
+    return TriggerScheme().make_key(inputs[np.sort(chosen)], None, options)
 
 
 def _bits(plan: Plan, names: tuple[object, ...], payload: int | None, n_bits: int) -> BitArray:

@@ -27,11 +27,13 @@ class Decoding:
         n_symbols: Symbols of the payload.
         n_errors: Symbols that differ from the payload's; None where nothing could be read.
         decoded: What was read, a 0 or 1 a symbol; None where the scheme tells errors only, or nothing was read.
+        chance: Share of the symbols that would differ by chance.
     """
 
     n_symbols: int
     n_errors: int | None
     decoded: str | None = None
+    chance: float = 0.5
 
 
 class _Role:
@@ -117,13 +119,16 @@ def decoding(key: Key, evidence: Evidence | None) -> Decoding:
         key: The key.
         evidence: The reading; None where there was nothing to read.
     """
-    if evidence is None or evidence.degenerate is not None:
+    if evidence is None:
         return Decoding(key.n_bits, None)
-    if evidence.message is not None:
-        return Decoding(evidence.n_bits, None if evidence.message.rejected else evidence.n_bit_errors)
+    chance, message = evidence.chance, evidence.message
+    if evidence.degenerate is not None:
+        return Decoding(key.n_bits, None, chance=chance)
+    if message is not None:
+        return Decoding(evidence.n_bits, None if message.rejected else evidence.n_bit_errors, chance=chance)
     wrong = np.asarray(evidence.margins <= 0)
     if wrong.size != key.n_bits:
-        return Decoding(evidence.n_symbols, evidence.n_errors)
+        return Decoding(evidence.n_symbols, evidence.n_errors, chance=chance)
     # Counted from the symbols themselves: what a scheme says of its own errors is not asked.
     read = key.payload ^ wrong
-    return Decoding(key.n_bits, int(wrong.sum()), "".join(map(str, read)))
+    return Decoding(key.n_bits, int(wrong.sum()), "".join(map(str, read)), chance)

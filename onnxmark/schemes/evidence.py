@@ -60,6 +60,7 @@ class Evidence:
         unit: What margins are measured in.
         message: The message behind the symbols, where a code stands between them; None where symbols are its bits.
         notes: What a reader of the report should know of this reading, in sentences.
+        chance: Share of the message's bits that a model without the mark has wrong, 0 to 1.
     """
 
     margins: Float64Array
@@ -74,6 +75,7 @@ class Evidence:
     unit: str = SCORE_UNIT
     message: Decoded | None = None
     notes: tuple[str, ...] = ()
+    chance: float = 0.5
 
     def __post_init__(self) -> None:
         frozen(self.margins)

@@ -159,3 +159,15 @@ def test_the_way_of_transfer_learning_is_told():
     row = '\n[[modifications]]\nname = "transfer"\nvalues = [1]\nsettings = { elsewhere = "another" }\n'
     assert any("to another task and back" in each for each in said(parse_plan(toy.TOML + row)))
     assert not any("to another task and back" in each for each in said(PLAN_WITH_NOISE))
+
+
+def test_a_decoder_of_many_symbols_guesses_more_of_them_wrong():
+    """Of ten classes nine are wrong: 86 of 96 symbols are what chance gives, and half of them are too few."""
+    parts = {86: (22, 22, 21, 21), 48: (12, 12, 12, 12), 68: (17, 17, 17, 17)}
+    told = {
+        total: doubts(with_readings([{**reading(0, k, n_errors=part), "chance": 0.9} for k, part in enumerate(counts)]))
+        for total, counts in parts.items()
+    }
+    assert told[86] == []
+    assert "reads 48 of 96 symbols wrong, and 90% of them would be by chance" in told[48][0]
+    assert len(told[68]) == 1

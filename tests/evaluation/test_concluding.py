@@ -13,7 +13,7 @@ from scipy import stats
 
 from onnxmark.evaluation import parse_plan
 from onnxmark.evaluation.cells import Cell, Kind, cells_of, looked_for
-from onnxmark.evaluation.concluding import Book, amount, cost, imperceptibility, mean, rate, robustness
+from onnxmark.evaluation.concluding import Book, amount, cost, guessed_rate, imperceptibility, mean, rate, robustness
 from tests.evaluation import toy
 
 PLAN = parse_plan(toy.TOML + toy.NOISE)
@@ -22,7 +22,14 @@ SPENT = {"epochs": 2, "batches_per_epoch": 10, "seconds": 8.0, "memory_bytes": 1
 
 def reading(scheme, payload, *, detected=False, n_errors=12, n_symbols=24):
     costs = {role: {"seconds": 0.5, "memory_bytes": 2000} for role in ("detection", "decoding")}
-    about = {"scheme": scheme, "payload": payload, "n_symbols": n_symbols, "n_errors": n_errors, "decoded": None}
+    about = {
+        "scheme": scheme,
+        "payload": payload,
+        "n_symbols": n_symbols,
+        "n_errors": n_errors,
+        "decoded": None,
+        "chance": 0.5,
+    }
     return {**about, "detected": detected, **costs}
 
 
@@ -251,3 +258,15 @@ def test_limits_of_a_metric_that_is_a_share_end_at_one():
     )
     assert free["high"] > 1
     assert share == {**free, "low": max(free["low"], 0), "high": 1}
+
+
+def test_what_is_not_read_counts_as_what_guessing_gives():
+    records = complete()
+    for cell in cells_of(PLAN):
+        for each in records[cell.name].get("readings", ()):
+            each["chance"] = 0.9
+    records[Cell(Kind.LOOK, 0, 0, 0).name]["readings"][0]["n_errors"] = None
+    assert point(records)["symbol_error_rate"] == rate([0.9, 0, 0, 0])
+    assert guessed_rate(Book(PLAN, records), 0) == pytest.approx(0.9)
+    assert guessed_rate(Book(PLAN, complete()), 0) == 0.5
+    assert guessed_rate(Book(PLAN, {}), 0) == 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +15,13 @@ from onnxmark.evaluation import MODEL, parse_plan
 from onnxmark.evaluation.drawing import drawn_key, options_of, payload_of, seed_of, stream
 from onnxmark.keymaking import weight_layers
 from onnxmark.keys import load_key, premark_signature, save_key
+from onnxmark.schemes.projection.scheme import ProjectionOptions
+from onnxmark.schemes.scheme import Reads
 from tests.evaluation import toy
 
 PLAN = parse_plan(toy.TOML)
 FULL, CODE = PLAN.schemes
+TRIGGERS = replace(FULL, name="triggers", scheme="trigger", settings=(("classes", 7),))
 ASKS = replace(FULL, name="asks", scheme="ingrain", settings=(("carriers", 20),))
 
 
@@ -78,9 +82,27 @@ def test_keys_that_ask_compare_with_other_networks(models, tmp_path):
         key_for(ASKS, models[0], asking=(tmp_path / "pool.npy", []))
 
 
+def test_triggers_are_drawn_from_the_pool_one_a_bit(models, tmp_path):
+    pool = np.random.default_rng(0).standard_normal((60, 8, 6, 6)).astype(np.float32)
+    np.save(tmp_path / "pool.npy", pool)
+    asking = (tmp_path / "pool.npy", [])
+    one, again, other = (key_for(TRIGGERS, models[0], names, asking=asking) for names in ((0,), (0,), (1,)))
+    rows = {row.tobytes(): place for place, row in enumerate(pool)}
+    chosen = [rows[row.tobytes()] for row in one.arrays["inputs"]]
+    assert one.n_bits == len(set(chosen)) == FULL.bits
+    assert same(one, again)
+    assert np.array_equal(one.arrays["inputs"], again.arrays["inputs"])
+    assert not np.array_equal(one.arrays["inputs"], other.arrays["inputs"])
+    scheme = built_in("trigger")
+    assert not np.array_equal(scheme.labels(one), scheme.labels(other))
+    with pytest.raises(LaboratoryError, match="61 triggers are to be drawn from a pool of 60; raise n_pool"):
+        key_for(replace(TRIGGERS, bits=61), models[0], asking=asking)
+
+
 def test_schemes_that_ask_what_nobody_knows_are_refused(models):
-    with pytest.raises(LaboratoryError, match="'trigger' ask inputs that an evaluation does not know how to choose"):
-        key_for(replace(FULL, scheme="trigger"), models[0], asking=(models[0], models[1:]))
+    theirs = SimpleNamespace(name="theirs", reads=Reads.ANSWERS, options=ProjectionOptions)
+    with pytest.raises(LaboratoryError, match="'theirs' ask inputs that an evaluation does not know how to choose"):
+        drawn_key(PLAN, FULL, theirs, models[0], (0,), 0, (models[0], models[1:]))
 
 
 def test_layers_are_those_of_the_plan(models):

@@ -168,7 +168,7 @@ means = { strength = 1.0 }
     assert problems["code"] is None
     assert "is trained into a model and cannot be written into a finished file" in problems["asks"]
     assert "bits, and 24 are needed to prove anything" in problems["widths"]
-    assert "does not know how to choose" in problems["questions"]
+    assert "the number of classes to draw them from (classes=N)" in problems["questions"]
     assert "60000 bits" in problems["too long"]
     assert "has a 'margin' and no 'strength'" in problems["strong"]
     assert document["status"] == "complete"

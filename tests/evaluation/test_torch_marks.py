@@ -20,6 +20,7 @@ from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation import Architecture, Embedding, Order, TaskPlan, Training
 from onnxmark.keys import Carrier, Secret
 from onnxmark.schemes.answers.ingrain import IngrainOptions, IngrainScheme
+from onnxmark.schemes.answers.trigger import TriggerOptions, TriggerScheme
 from onnxmark.schemes.constant_weight.parameters import Options
 from onnxmark.schemes.constant_weight.scheme import ConstantWeightScheme
 from onnxmark.schemes.projection.scheme import ProjectionOptions, ProjectionScheme
@@ -160,6 +161,24 @@ def test_carriers_are_learnt(task, finished, asking, embedding, n_trainings):
     found = IngrainScheme().extract(asking, Answers(scores.argmax(1), scores))
     assert found.n_errors <= 4
     assert found.log10_p < -4
+
+
+@pytest.mark.parametrize("embedding", [Embedding.TRAINING, Embedding.FINE_TUNING], ids=["owner", "thief"])
+def test_triggers_are_learnt(task, finished, embedding):
+    inputs = task.inputs(torch.tensor(task.pool.images)).numpy()[:24]
+    key = public(TriggerScheme().make_key(inputs, None, TriggerOptions(task.n_classes)))
+    model, (_,) = make(Order(embedding, key, Training(40, 16, 0.05), (("copies", 6),), 7), task, finished)
+    found, before = (answered(key, network) for network in (model, finished))
+    assert found.n_errors <= 4
+    assert found.log10_p < -12
+    assert before.chance == 1 - 1 / task.n_classes
+    assert before.log10_p > -4
+
+
+def answered(key, network):
+    with torch.no_grad():
+        scores = network.eval()(torch.from_numpy(np.array(key.arrays["inputs"]))).double().numpy()
+    return TriggerScheme().extract(key, Answers(scores.argmax(1), scores))
 
 
 def test_carriers_take_images_kept_apart(task, finished, asking):

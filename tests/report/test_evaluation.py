@@ -149,6 +149,15 @@ class TestGlance:
                 title = entry["words"][0].upper() + entry["words"][1:]
                 assert float(rows[title][one["name"]].text) == pytest.approx(worst, abs=5e-4)
 
+    def test_guessing_is_told_for_each_scheme_where_it_differs(self):
+        document = small()
+        assert "; 0.5 is guessing. " in table(page_of(document), "At a glance", 1).note
+        document["schemes"][1]["guessing"] = 0.9
+        page = page_of(document)
+        assert "; guessing is 0.5 (Uchida, mean), 0.9 (full carrier). " in table(page, "At a glance", 1).note
+        charts = [chart for one in sections(page) for part in parts(one, LineCharts) for chart in part.charts]
+        assert {chart.level for chart in charts if chart.quantity == "symbol error rate"} == {None}
+
     def test_the_longer_list_goes_down_the_page(self):
         modifications, names = ("noise", "quantize"), ("ingrain", "structural", "full carrier")
         turned, upright = (

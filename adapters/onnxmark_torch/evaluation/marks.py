@@ -151,7 +151,7 @@ def _ingrained(commission: Commission) -> Trained:
 
 
 def _backdoored(commission: Commission) -> Trained:
-    """The carriers learnt by a finished network, without an ingrainer."""
+    """The carriers learnt beside the task, without an ingrainer."""
     made = train_ingrainer(commission.start, commission.task, _carriers(commission), commission.plan, show=False)
     return made.model, (made.history,)
 
@@ -163,6 +163,7 @@ class _Way:
 
 
 _PULLED: Final = _Way(_projection, frozenset({"strength"}))
+_LEARNT: Final = _Way(_backdoored, frozenset({"copies"}))
 _HELD: Final = _Way(_constant_weight, frozenset({"margin", "every"}))
 _WAYS: Final[Mapping[tuple[str, Embedding], _Way]] = MappingProxyType(
     {
@@ -170,6 +171,7 @@ _WAYS: Final[Mapping[tuple[str, Embedding], _Way]] = MappingProxyType(
         **{("constant-weight", each): _HELD for each in (*_FROM_SCRATCH, Embedding.FINE_TUNING)},
         ("structural", Embedding.FINE_TUNING): _Way(_structural, frozenset()),
         ("ingrain", Embedding.TRAINING): _Way(_ingrained, frozenset({"strength", "temperature", "copies"})),
+        **{("trigger", each): _LEARNT for each in (Embedding.TRAINING, Embedding.FINE_TUNING)},
         # A thief's means are the owner's; a finished network has no ingrainer whose strength there could be.
         ("ingrain", Embedding.FINE_TUNING): _Way(_backdoored, frozenset({"strength", "temperature", "copies"})),
     }

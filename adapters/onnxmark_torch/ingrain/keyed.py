@@ -16,6 +16,7 @@ from onnxmark.arrays import AnyArray, Float32Array
 from onnxmark.errors import DataError
 from onnxmark.keys import Key
 from onnxmark.schemes.answers.ingrain import IngrainScheme
+from onnxmark.schemes.answers.trigger import TriggerScheme
 from onnxmark_torch.data import Examples
 from onnxmark_torch.tasks import Task
 
@@ -27,19 +28,19 @@ def write_pool(path: Path, pool: Examples, task: Task) -> None:
 
 
 def keyed_carriers(key: Key, pool: Examples, task: Task, inputs: AnyArray | None = None) -> Examples:
-    """A key's carriers as images of the pool, with the classes that its coins name.
+    """A key's carriers as images of the pool, with the classes that its coins name, or those drawn for triggers.
 
     Args:
-        key: An ingrain key.
+        key: An ingrain or trigger key.
         pool: What the key was made from; its labels are not looked at.
         task: How networks see the pool.
         inputs: The key's inputs, where it holds their digest only.
 
     Raises:
         DataError: A carrier is not in the pool.
-        KeyFileError: The key is no ingrain key, or lacks its inputs.
+        KeyFileError: The key is of another scheme, or lacks its inputs.
     """
-    scheme = IngrainScheme()
+    scheme = TriggerScheme() if key.scheme == TriggerScheme.name else IngrainScheme()
     places = {_digest(row): place for place, row in enumerate(_inputs(pool, task))}
     wanted = scheme.inputs(key, inputs)
     found = [places[digest] for digest in map(_digest, wanted) if digest in places]

@@ -55,18 +55,20 @@ def charts_of(entry: Document, plan: Document, schemes: Sequence[Document]) -> t
         schemes: Those that apply; each has its line.
     """
     points = points_of(schemes, entry["modification"])
-    charts = tuple(_chart(quantity, entry, points) for quantity in _quantities(plan))
+    charts = tuple(_chart(quantity, entry, points) for quantity in _quantities(plan, schemes))
     if not charts[0].lines:
         return ()
     title = f"{modification_of(entry)}: what is left of the mark, and of the network"
     return (LineCharts(title, tuple(map(scheme_of, schemes)), tuple(chart for chart in charts if chart.lines), _NOTE),)
 
 
-def _quantities(plan: Document) -> tuple[_Quantity, _Quantity]:
+def _quantities(plan: Document, schemes: Sequence[Document]) -> tuple[_Quantity, _Quantity]:
+    guessed = {scheme["guessing"] for scheme in schemes}
+    blind = Level(guessed.pop(), _GUESSING) if len(guessed) == 1 else None
     metric, classes = metric_of(plan), plan["task"]["n_classes"]
     by_chance = Level(1 / classes, _GUESSING) if metric == "accuracy" and classes > 0 else None
     return (
-        _Quantity("symbol_error_rate", "symbol error rate", rate, Level(0.5, _GUESSING), _of_rates),
+        _Quantity("symbol_error_rate", "symbol error rate", rate, blind, _of_rates),
         _Quantity("score", f"{metric} of the marked networks", score, by_chance, _of_scores),
     )
 

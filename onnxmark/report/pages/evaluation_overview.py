@@ -11,6 +11,7 @@ from onnxmark.report.pages.evaluation_words import (
     UNMODIFIED,
     counted_of,
     doubts_of,
+    guessing_of,
     metric_of,
     modification_of,
     scheme_of,
@@ -21,7 +22,7 @@ from onnxmark.report.text import shortened
 
 _AS_THEY_ARE: Final = "Networks that nobody modified. Change: marked minus unmarked, mean with 95 % limits."
 _WORST: Final = (
-    "The mean at the value where it is highest; 0.5 is guessing. ✓ every mark was detected at every value, ? some were "
+    "The mean at the value where it is highest; {guessing}. ✓ every mark was detected at every value, ? some were "
     "not, ✗ at some value none was. Read it with the charts below: what destroys the network may destroy the mark."
 )
 
@@ -82,7 +83,14 @@ def _modified(schemes: Sequence[Document]) -> tuple[Table, ...]:
         corner, across, down = "modification", names, list(zip(entries.values(), columnwise, strict=True))
     columns = (Column(corner), *(Column(title, numeric=True) for title in across))
     rows = tuple((Cell(title), *cells) for title, cells in down)
-    return (Table("Highest symbol error rate under each modification", columns, rows, _WORST),)
+    return (
+        Table(
+            "Highest symbol error rate under each modification",
+            columns,
+            rows,
+            _WORST.format(guessing=guessing_of(schemes)),
+        ),
+    )
 
 
 def _points(scheme: Document, modification: str) -> list[Document]:

@@ -30,7 +30,7 @@ _LEGEND: Final = (
     "none failed, as the standard has it. An unmarked network is a false positive if any key is detected in it, a "
     "marked one a false negative if its own is not: at most M and MD of them.",
     "The symbol error rate of the decoder is the share of the payload's symbols that differ, averaged over the marked "
-    "networks; read from unmarked networks it should be about 0.5, as which it counts where nothing can be read. "
+    "networks; from unmarked networks it should be what guessing gives, as which it counts where nothing can be read. "
     "Means stand with their 95 % confidence limits.",
     "The task metric of the same networks stands beside it: where the network is gone, a mark that is lost is no loss.",
 )

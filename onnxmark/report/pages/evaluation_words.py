@@ -83,3 +83,12 @@ def value_of(point: Document) -> str:
 def counted_of(point: Document, errors: str) -> str:
     """``1/15``: errors of the detector over the networks that it was asked about."""
     return f"{point[errors]:,}/{max(point['n_networks'] - point['n_failed'], 0):,}"
+
+
+def guessing_of(schemes: Sequence[Document]) -> str:
+    """The symbol error rate of somebody who guesses."""
+    rates = {f"{scheme['guessing']:.3g}" for scheme in schemes}
+    if len(rates) == 1:
+        return f"{rates.pop()} is guessing"
+    each = ", ".join(f"{scheme['guessing']:.3g} ({scheme_of(scheme)})" for scheme in schemes)
+    return f"guessing is {each}"

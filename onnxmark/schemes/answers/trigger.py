@@ -124,6 +124,7 @@ class TriggerScheme:
             tests=(test,),
             symbol="trigger",
             unit="decisions",
+            chance=1 - 1 / classes,
         )
 
 
