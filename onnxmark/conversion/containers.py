@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from onnxmark.errors import ModelUnavailable
+from onnxmark.model.outline import begins_like_a_message, has_outline
+from onnxmark.model.source import Source
 
 _HEAD: Final = 512
 _TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt", ".torchscript")
@@ -67,7 +69,11 @@ def container_of(path: Path) -> Container | None:
             head = file.read(_HEAD)
     except OSError as error:
         raise ModelUnavailable(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from error
-    return _by_content(path, head)
+    container = _by_content(path, head)
+    if container is None or not begins_like_a_message(head, path.stat().st_size):
+        return container
+    with Source(path) as source:
+        return None if has_outline(source) else container
 
 
 def _by_content(path: Path, head: bytes) -> Container | None:

@@ -18,6 +18,7 @@ from onnxmark.model.folding import Folding, folding_of
 from onnxmark.model.graph import GraphView
 from onnxmark.model.limits import MAX_TENSOR_BYTES
 from onnxmark.model.locate import WeightSite, locate
+from onnxmark.model.outline import has_outline
 from onnxmark.model.payload import Payloads
 from onnxmark.model.plan import Planner
 from onnxmark.model.records import Header
@@ -204,7 +205,7 @@ def _parsed(source: Source) -> tuple[Decoder, Header, GraphView]:
     if not head:
         raise NotAModel(f"{source} is empty; get the model again")
     other = foreign.recognised(head)
-    if other is not None:
+    if other is not None and not has_outline(source):
         raise _other(source, *other)
     decoder = Decoder(Wire(source))
     try:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from onnxmark.errors import ModelError
+from onnxmark.model.outline import has_outline
 from onnxmark.model.source import Source
 from onnxmark.registry.entries import Found, Outcome, Stamp
 from onnxmark.registry.filters import IGNORE_FILE, MOST_IGNORED, Filters, Pattern, ignore_patterns
@@ -145,7 +146,9 @@ def _examined(sighting: Sighting, name: str, tally: Tally) -> Judgement | None:
         with Source(Path(sighting.path)) as source:
             if name.endswith(SUFFIX):
                 return dvc_pointer(sighting.path, source.upto(0, MOST_BYTES).decode("utf-8", "replace"))
-            return judged(name, source.upto(0, HEAD), source.size, lambda: holds_graph(source))
+            return judged(
+                name, source.upto(0, HEAD), source.size, lambda: holds_graph(source), lambda: has_outline(source)
+            )
     except ModelError as error:
         if named_like_a_model(name):
             return Judgement(Outcome.FAILED, _why(error))

@@ -3,7 +3,9 @@
 Parsing proves nothing here: every field of an ONNX model is optional, so an empty file is a valid one, as many a text
 is. A file called ``.onnx`` is taken for a model unless it is recognised as something else, and what is broken about it
 is for the audit to say. Any other file is taken for one only if its outermost fields are those of a model, fill the
-file exactly, and hold a graph. Nothing is unpickled, unzipped or loaded.
+file exactly, and hold a graph; or if among them are all that a runtime asks for, whatever else there is. That comes
+before any signature of another format, with which a model may begin (:mod:`onnxmark.model.outline`). Nothing is
+unpickled, unzipped or loaded.
 
 Reasons are fixed texts without the path, so that a report can count them.
 """
@@ -17,6 +19,7 @@ from typing import Final
 
 from onnxmark.errors import ModelError
 from onnxmark.model import foreign
+from onnxmark.model.outline import begins_like_a_message
 from onnxmark.model.source import Source
 from onnxmark.model.wire import Wire
 from onnxmark.registry.entries import Outcome
@@ -129,7 +132,9 @@ def is_saved_model(name: str) -> bool:
     return name in ("saved_model.pb", "saved_model.pbtxt")
 
 
-def judged(name: str, head: bytes, size: int, holds_graph: Callable[[], bool]) -> Judgement | None:
+def judged(
+    name: str, head: bytes, size: int, holds_graph: Callable[[], bool], has_outline: Callable[[], bool]
+) -> Judgement | None:
     """What becomes of a file; None for one that is no model.
 
     Args:
@@ -137,6 +142,7 @@ def judged(name: str, head: bytes, size: int, holds_graph: Callable[[], bool]) -
         head: Its first :data:`HEAD` bytes, or all of them.
         size: Bytes it has.
         holds_graph: Whether its content has the form of an ONNX model with a graph; asked only where it matters.
+        has_outline: Whether among what it holds is all that a runtime asks of a model; asked only where it matters.
     """
     lowered = name.lower()
     if not size:
@@ -144,9 +150,10 @@ def judged(name: str, head: bytes, size: int, holds_graph: Callable[[], bool]) -
     if head.startswith(_LFS):
         pointer = Judgement(Outcome.POINTER, "is a Git LFS pointer; fetch the model: git lfs pull")
         return pointer if named_like_a_model(name) else None
-    if is_saved_model(name):
-        return _SAVED_MODEL.judgement
-    known = _by_content(lowered, head, size)
+    known = _SAVED_MODEL if is_saved_model(name) else _by_content(lowered, head, size)
+    signed = known is not None or foreign.recognised(head) is not None
+    if (signed or head[0] not in MODEL_TAGS) and begins_like_a_message(head, size) and has_outline():
+        return Judgement(Outcome.MODEL)
     if known is not None:
         return known.judgement
     if _is_onnx(lowered) or _packed(lowered):

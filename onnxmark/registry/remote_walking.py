@@ -125,8 +125,9 @@ class _RemoteWalk:
                 head = self.files.cat_file(path, start=0, end=min(HEAD, size)) if size else b""
         except ModelUnavailable:
             return Judgement(Outcome.FAILED, "cannot be read; check that it is there and may be read")
-        # Following the fields through the file would be a request each; what does not look like text may be a model.
-        judgement = judged(name, head, size, lambda: False)
+        # Following the fields through the file would be a request each; what does not look like text may be a model,
+        # and so may what begins with the signature of another format and goes on like a model. A SavedModel does.
+        judgement = judged(name, head, size, lambda: False, lambda: not is_saved_model(name))
         # A SavedModel is a directory, and only files are fetched.
         if judgement is not None and self.filters.convert and not is_saved_model(name):
             judgement = judgement.converted

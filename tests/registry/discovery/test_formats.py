@@ -24,12 +24,12 @@ HOW = "scan with --convert, or convert it: onnxmark convert"
 
 
 def verdict(name: str, data: bytes, graph: bool = False):
-    judgement = judged(name, data[:HEAD], len(data), lambda: graph)
+    judgement = judged(name, data[:HEAD], len(data), lambda: graph, lambda: graph)
     return None if judgement is None else str(judgement.outcome)
 
 
 def reason(name: str, data: bytes) -> str:
-    judgement = judged(name, data[:HEAD], len(data), lambda: False)
+    judgement = judged(name, data[:HEAD], len(data), lambda: False, lambda: False)
     assert judgement is not None
     assert judgement.reason is not None
     return judgement.reason
@@ -74,7 +74,7 @@ def test_every_onnx_file_around_is_recognised_by_its_content_alone():
     for path in files:
         with Source(path) as source:
             head = source.upto(0, HEAD)
-            judgement = judged("no-suffix", head, source.size, lambda: holds_graph(source))
+            judgement = judged("no-suffix", head, source.size, lambda: holds_graph(source), lambda: False)
         assert judgement is not None, path
         assert judgement.outcome is Outcome.MODEL, path
     tensors = sorted(folder.rglob("*.pb"))
@@ -138,7 +138,7 @@ def test_any_bytes_are_judged_as_protobuf_would(data: bytes):
 @given(st.text(max_size=60), st.binary(max_size=80))
 def test_nothing_raises(name: str, data: bytes):
     for suffix in ("", ".onnx", ".pt", ".keras", ".dvc"):
-        judged(name + suffix, data, len(data), lambda: False)
+        judged(name + suffix, data, len(data), lambda: False, lambda: False)
         named_like_a_model(name + suffix)
 
 
