@@ -20,7 +20,11 @@ CONTROL_FLOW: Final = frozenset(["If", "Loop", "Scan", "SequenceMap"])
 
 
 class Body:
-    """A graph with its lookup tables, shared by all scopes it appears in."""
+    """A graph with its lookup tables, shared by all scopes it appears in.
+
+    A name that is defined twice stands for what ONNX Runtime computes with, which is the first definition: a second one
+    is no place to hide the weights that a model runs on.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -28,7 +32,10 @@ class Body:
     @cached_property
     def producers(self) -> dict[str, int]:
         """Value name → index of the node that makes it."""
-        made = {name: index for index, node in enumerate(self.graph.nodes) for name in node.outputs}
+        made: dict[str, int] = {}
+        for index, node in enumerate(self.graph.nodes):
+            for name in node.outputs:
+                made.setdefault(name, index)
         made.pop("", None)
         return made
 
@@ -44,12 +51,12 @@ class Body:
     @cached_property
     def initializers(self) -> dict[str, Tensor]:
         """Initializers by name."""
-        return {tensor.name: tensor for tensor in self.graph.initializers}
+        return {tensor.name: tensor for tensor in reversed(self.graph.initializers)}
 
     @cached_property
     def sparse_initializers(self) -> dict[str, SparseTensor]:
         """Sparse initializers by name."""
-        return {tensor.values.name: tensor for tensor in self.graph.sparse_initializers}
+        return {tensor.values.name: tensor for tensor in reversed(self.graph.sparse_initializers)}
 
     @cached_property
     def inputs(self) -> frozenset[str]:

@@ -171,8 +171,13 @@ class Decoder:
         return known
 
     def _attributes(self, start: int, end: int) -> dict[str, Attribute]:
-        found = (self.attribute(a, b) for tag, a, b in self.wire.fields(start, end) if tag == 0x2A)
-        return {attribute.name: attribute for attribute in found}
+        found: dict[str, Attribute] = {}
+        for tag, a, b in self.wire.fields(start, end):
+            if tag == 0x2A:
+                attribute = self.attribute(a, b)
+                # Of a Constant's two values ONNX Runtime takes the first; other nodes may not have any attribute twice.
+                found.setdefault(attribute.name, attribute)
+        return found
 
     def attribute(self, start: int, end: int) -> Attribute:
         """The attribute at ``[start, end)``; graphs inside stay extents."""

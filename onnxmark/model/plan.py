@@ -61,7 +61,7 @@ class Planner:
         body = scope.body
         tensor = body.initializers.get(name)
         # Nearly every layer's weights are an initializer of its own graph: nothing to walk.
-        if tensor is not None and name not in body.producers and name:
+        if tensor is not None and name:
             key = (id(scope), name)
             outcome = self._outcomes.get(key)
             if outcome is None:

@@ -74,13 +74,14 @@ class Scope:
         scope: Scope | None = self
         while scope is not None and name:
             body = scope.body
+            tensor = body.initializers.get(name)
+            if tensor is not None:
+                # Before a Constant node of the same name, as in ONNX Runtime.
+                return Definition("initializer", scope, name, tensor)
             producer = body.producers.get(name)
             if producer is not None:
                 outputs = body.graph.nodes[producer].outputs
                 return Definition("node", scope, name, None, None, producer, outputs.index(name))
-            tensor = body.initializers.get(name)
-            if tensor is not None:
-                return Definition("initializer", scope, name, tensor)
             sparse = body.sparse_initializers.get(name)
             if sparse is not None:
                 return Definition("sparse", scope, name, sparse=sparse)
