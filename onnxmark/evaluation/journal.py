@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from onnxmark.errors import JournalError
 
-_SCHEMA: Final = "onnxmark/evaluation-journal/v1"
+_KIND: Final = "onnxmark/evaluation-journal/"
+_SCHEMA: Final = f"{_KIND}v2"
 
 
 Environment = dict[str, Any]
@@ -127,7 +128,7 @@ def _recalled(descriptor: int, path: Path, digest: str) -> Recalled:
         return Recalled()
     first, *lines = whole.splitlines()
     if first + b"\n" != _header():
-        raise _foreign(path)
+        raise _older(path) if first.startswith(json.dumps({"schema": _KIND}).encode()[:-2]) else _foreign(path)
     os.ftruncate(descriptor, len(whole))
     found = Recalled()
     for number, line in enumerate(lines, start=2):
@@ -150,6 +151,13 @@ def _recalled(descriptor: int, path: Path, digest: str) -> Recalled:
 
 def _header() -> bytes:
     return json.dumps({"schema": _SCHEMA}).encode() + b"\n"
+
+
+def _older(path: Path) -> JournalError:
+    return JournalError(
+        f"journal {str(path)!r} was written by another version of onnxmark, whose records hold other things; finish it "
+        "with that version, or give another file"
+    )
 
 
 def _foreign(path: Path) -> JournalError:

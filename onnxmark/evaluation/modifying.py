@@ -51,8 +51,6 @@ class Modifier:
             raise LaboratoryError((source / UNTRAINABLE).read_text())
         means = change.modification.settings
         if change.modification.name in (FINE_TUNING, TRANSFER):
-            if change.modification.name == TRANSFER and "elsewhere" not in as_table(means):
-                raise LaboratoryError('transfer learning takes another task: settings = { elsewhere = "..." }')
             self.embedder.laboratory.fine_tune(self._training(change), means, seed, source, folder)
         elif change.modification.name == DISTILLATION:
             self.embedder.laboratory.distil(self._training(change), means, seed, source, folder)

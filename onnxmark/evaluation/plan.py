@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from onnxmark.evaluation.modifications import Modification, Scalar, Settings
+from onnxmark.evaluation.modifications import TRANSFER, Modification, Scalar, Settings
 from onnxmark.verdict import Policy
 
 
@@ -154,6 +154,8 @@ class Plan:
             names = [each.name for each in getattr(self, kind)]
             if len(set(names)) != len(names):
                 raise ValueError(f"two {kind} are called alike among {', '.join(map(repr, names))}")
+        if any(row.name == TRANSFER and "elsewhere" not in as_table(row.settings) for row in self.modifications):
+            raise ValueError('transfer learning takes another task: settings = { elsewhere = "..." }')
 
     @property
     def digest(self) -> str:

@@ -86,7 +86,8 @@ _ONNX_TEXT = _convertible("ONNX as text", ".onnxtxt", ".onnxtext", ".onnxjson")
 _SAVED_MODEL = _Format(
     "TensorFlow SavedModel",
     (),
-    "scan with --convert, or convert its directory: onnxmark convert SAVED_MODEL_DIR -o MODEL.onnx",
+    "scan it where it is a folder of this machine with --convert, or convert it: onnxmark convert SAVED_MODEL_DIR "
+    "-o MODEL.onnx",
     convertible=True,
 )
 _SAFETENSORS = _convertible("safetensors", ".safetensors")

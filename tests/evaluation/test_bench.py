@@ -129,11 +129,6 @@ def test_trained_modifications_take_their_epochs_and_rates(bench, tmp_path, monk
     assert (taught.epochs, taught.rate, means) == (3, PLAN.training.rate, ())
 
 
-def test_transfer_learning_leads_somewhere(bench, tmp_path):
-    with pytest.raises(LaboratoryError, match=r"takes another task: settings = \{ elsewhere = "):
-        bench.modifier.modify(TUNED, Change(ROWS["transfer"], 1), bench.room.subject(TUNED), tmp_path)
-
-
 @pytest.mark.parametrize(
     ("row", "value", "error", "message"),
     [

@@ -86,6 +86,15 @@ def test_another_kind_of_file_is_left_alone(tmp_path, content):
     assert path.read_bytes() == content
 
 
+def test_a_journal_of_another_version_is_told_from_what_is_none(tmp_path):
+    path = tmp_path / "journal"
+    content = b'{"schema": "onnxmark/evaluation-journal/v1"}\n{"plan": "plan", "cell": "train/0", "record": {}}\n'
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match=r"written by another version of onnxmark, .*; finish it with that version"):
+        recalled(path)
+    assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize("line", [b"{}", b"[]", b"3", b"not json", b'{"plan": "plan", "cell": "a", "record": 3}'])
 def test_a_damaged_line_in_the_middle_is_named(tmp_path, line):
     path = tmp_path / "journal"

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from onnxmark.evaluation import STANDARD, Architecture, Modification, Training, parse_plan
+from onnxmark.evaluation import ROWS, STANDARD, Architecture, Modification, Training, parse_plan
 from tests.evaluation import toy
 
 PLAN = parse_plan(toy.TOML)
@@ -30,6 +30,7 @@ def test_a_plan_does_not_change():
         ({"schemes": ()}, "at least one architecture and one scheme"),
         ({"architectures": ()}, "at least one architecture and one scheme"),
         ({"modifications": (STANDARD[0], STANDARD[0])}, "two modifications are called alike among 'noise', 'noise'"),
+        ({"modifications": (ROWS[-1],)}, r"transfer learning takes another task: settings = \{ elsewhere = "),
     ],
 )
 def test_plans_that_make_no_sense_are_refused(change, message):

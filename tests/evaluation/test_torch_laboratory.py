@@ -187,7 +187,10 @@ def test_a_network_comes_back_from_elsewhere(network, here, tmp_path):
         ('{ elsewhere = "mnist" }', "there is no task 'mnist'"),
         ('{ elsewhere = "digits" }', "leads nowhere"),
         ('{ elsewhere = "fashion-mnist", path = "/nowhere" }', "'/nowhere': has neither"),
-        ("{ epochs = 3 }", "fine-tuning has no 'epochs'; its settings are elsewhere, path, rate"),
+        (
+            '{ elsewhere = "fashion-mnist", epochs = 3 }',
+            "fine-tuning has no 'epochs'; its settings are elsewhere, path, rate",
+        ),
     ],
 )
 def test_where_fine_tuning_cannot_lead_is_known_before_anything_is_trained(settings, message):

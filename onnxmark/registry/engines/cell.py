@@ -109,8 +109,9 @@ class Cell:
 
     def close(self) -> int:
         """End the process, whatever it is doing; returns its exit status."""
-        self.kill()
-        if not self._line.closed:
+        if not self.closed:
+            # Once only: later its number may be that of another process.
+            self.kill()
             self._line.close()
         status = self._process.wait()
         self._room.cleanup()

@@ -36,9 +36,10 @@ def asked(cells, *locations, task=tasks.behave):
 
 
 def is_there(pid):
-    """Whether a process is running; one that has ended and waits to be asked how is not."""
+    """Whether a process is running, or a thread of it is; one that has ended and waits to be asked how is not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return not ended or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except FileNotFoundError:
         return False
 
