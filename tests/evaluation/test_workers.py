@@ -137,7 +137,7 @@ def test_a_worker_ends_with_the_block_whatever_it_is_doing(tmp_path):
         assert alive(busy)
         started = time.monotonic()
     # Not waited for: it would sleep for ten minutes.
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 60
     assert ends(busy)
 
 

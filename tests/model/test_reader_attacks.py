@@ -419,7 +419,7 @@ def test_attack(name: str, tmp_path: Path) -> None:
     attack = ATTACKS[name]
     path = attack.build(tmp_path)
     PASSED.clear()
-    began = time.perf_counter()
+    began = time.process_time()
     if attack.door == "none":
         through(path)
         assert PASSED == ["open", "list", "read"]
@@ -429,7 +429,7 @@ def test_attack(name: str, tmp_path: Path) -> None:
         call(path)
     assert str(caught.value).isprintable()
     assert BEFORE.get(attack.door, []) == PASSED
-    assert time.perf_counter() - began < 60
+    assert time.process_time() - began < 60
 
 
 def test_no_file_is_left_open(tmp_path: Path) -> None:

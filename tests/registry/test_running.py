@@ -25,7 +25,7 @@ from onnxmark.registry.terms import Terms
 from tests.registry.engines import tasks
 
 TERMS = Terms(("aa",))
-LIMITS = Limits(seconds=2.0, memory=1 << 30)
+LIMITS = Limits(seconds=4.0, memory=1 << 30)
 
 
 def model(name, size=1000, inode=1):
@@ -245,7 +245,7 @@ BAD = {
     "exit": "worker-killed(exit status 7)",
     "killed": "worker-killed(SIGKILL, as when memory runs out)",
     "swallow": "worker-killed(out of memory)",
-    "hang": "worker-killed(2 s have passed)",
+    "hang": "worker-killed(4 s have passed)",
     "raise": "worker-failed(LookupError: no such thing)",
 }
 
@@ -318,7 +318,7 @@ class Choking(Executor):
     def submit(self, fn, /, message):
         future = Future()
         self.sizes.append(len(pickle.loads(message)[1]))
-        late = json.dumps({"failed": "worker-killed(2 s have passed)", "certain": True})
+        late = json.dumps({"failed": "worker-killed(4 s have passed)", "certain": True})
         future.set_result(late if self.sizes[-1] > self.most else reply(message))
         return future
 

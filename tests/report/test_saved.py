@@ -76,10 +76,10 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name):
     content, words = REFUSED[name]
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ReportError, match=words) as caught:
         parse_document(content, "saved.json")
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert str(caught.value).startswith("'saved.json'")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400

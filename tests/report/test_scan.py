@@ -258,9 +258,9 @@ class TestPage:
 class TestTenThousand:
     @pytest.mark.parametrize("format_", Format)
     def test_every_form_within_seconds(self, ten_thousand, format_):
-        start = time.perf_counter()
+        start = time.process_time()
         text = render(ten_thousand, format_)
-        assert time.perf_counter() - start < 10
+        assert time.process_time() - start < 10
         assert text
 
     def test_the_web_report_names_what_matters_and_counts_the_rest(self, ten_thousand):

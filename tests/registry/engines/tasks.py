@@ -33,7 +33,8 @@ def _one(location):
 def _swallow():
     kept = []
     while True:
-        kept.append(bytearray(1 << 24))
+        # Not touched, so that the limit is met at once, however busy the machine is.
+        kept.append(bytes(1 << 24))
 
 
 def _refuse():
@@ -98,9 +99,12 @@ def slowly(locations):
     return behave(locations)
 
 
-def napping(locations):
-    """What a worker is like that took its time."""
-    time.sleep(0.2)
+def meeting(locations):
+    """What a worker is like that waited for another one, in the folder that the first location names."""
+    room = Path(locations[0])
+    (room / str(os.getpid())).touch()
+    while len(list(room.iterdir())) < 2:
+        time.sleep(0.01)
     return environment(locations)
 
 

@@ -152,7 +152,7 @@ def test_a_worker_is_the_first_that_a_machine_without_memory_kills(cells):
 def test_an_idle_worker_that_was_killed_is_replaced(cells):
     (result,) = asked(cells, "m", task=tasks.environment).results
     os.kill(result["pid"], signal.SIGKILL)
-    assert gone_within(5, result["pid"])
+    assert gone_within(30, result["pid"])
     assert asked(cells, "m").results is not None
 
 
@@ -177,9 +177,9 @@ def test_closing_ends_workers_whatever_they_do():
             time.sleep(0.01)
         start = time.monotonic()
         cells.close()
-        assert waiting.result(5).results is None
-        assert time.monotonic() - start < 5
-    assert gone_within(5, result["pid"])
+        assert waiting.result(60).results is None
+        assert time.monotonic() - start < 30
+    assert gone_within(30, result["pid"])
 
 
 @pytest.mark.parametrize("deed", ["m", "hang"])
@@ -200,7 +200,7 @@ time.sleep(60)
         time.sleep(0.2)
         assert is_there(pid)
         coordinator.kill()
-        assert gone_within(5, pid)
+        assert gone_within(30, pid)
 
 
 def spawned(path):
@@ -219,7 +219,7 @@ def test_what_a_worker_has_started_ends_with_it(tmp_path):
     reply = asked(cells, str(path), task=tasks.spawning)
     assert reply == Reply(None, "worker-killed(2 s have passed)", certain=True)
     pid, file = spawned(path)
-    assert gone_within(5, pid)
+    assert gone_within(30, pid)
     assert not file.exists()
     assert not file.is_relative_to(tmp_path)
     cells.close()
@@ -237,7 +237,7 @@ Cells(Limits()).ask(message(tasks.spawning, [{str(path)!r}]))
         pid, file = spawned(path)
         assert is_there(pid)
         coordinator.kill()
-        assert gone_within(5, pid)
+        assert gone_within(30, pid)
         assert not file.exists()
 
 

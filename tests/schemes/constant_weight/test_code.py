@@ -69,10 +69,10 @@ def test_the_ends_of_long_codes(length, weight):
 def test_thousands_of_bits_take_a_fraction_of_a_second():
     code = ConstantWeightCode(17_484, 1_748)
     message = np.random.default_rng(0).integers(0, 2, 8192, dtype=np.uint8)
-    started = time.perf_counter()
+    started = time.process_time()
     assert np.array_equal(code.decode_bits(code.encode_bits(message), 8192), message)
     # A binomial from scratch in every step takes minutes.
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 64, 300])
