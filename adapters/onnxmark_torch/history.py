@@ -14,6 +14,7 @@ class EpochRecord:
         rate: Learning rate of its last step.
         loss: Mean objective over its steps, the mark's own loss not included.
         score: The task's score on the test images after it; None where it was not asked for.
+        n_steps: Optimizer steps, at least 1.
         seconds: Wall time, evaluation not included; no part of comparisons.
     """
 
@@ -21,6 +22,7 @@ class EpochRecord:
     rate: float
     loss: float
     score: float | None
+    n_steps: int
     seconds: float = field(compare=False)
 
 
@@ -51,6 +53,11 @@ class History:
     def loss(self) -> float:
         """Mean objective of the last epoch."""
         return self.epochs[-1].loss
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps of all epochs."""
+        return sum(record.n_steps for record in self.epochs)
 
     @property
     def seconds(self) -> float:

@@ -142,13 +142,14 @@ class _Loop:
         generator = self.plan.generator(epoch)
         self.model.train()
         with _seeded(generator, data.images.device):
-            loss = self._steps(data, epoch, generator)
+            n_steps, loss = self._steps(data, epoch, generator)
         _call(self.hooks.after_epoch, self.model)
         seconds = time.perf_counter() - started
         score = evaluate(self.model, self.task) if evaluated else None
-        return EpochRecord(epoch + 1, float(self.optimizer.param_groups[0]["lr"]), loss, score, seconds)
+        return EpochRecord(epoch + 1, float(self.optimizer.param_groups[0]["lr"]), loss, score, n_steps, seconds)
 
-    def _steps(self, data: _OnDevice, epoch: int, generator: torch.Generator) -> float:
+    def _steps(self, data: _OnDevice, epoch: int, generator: torch.Generator) -> tuple[int, float]:
+        """The number of steps and their mean objective."""
         n_steps = self.plan.steps(len(data.labels))
         order = torch.randperm(len(data.labels), generator=generator).to(data.labels.device)
         total = torch.zeros((), device=data.labels.device)
@@ -160,7 +161,7 @@ class _Loop:
             total += self._step(data.images[chosen], data.labels[chosen], generator)
             # Only now and then: reading a figure makes a GPU wait.
             self.advance(float(total) / (step + 1) if step % 50 == 49 else None)
-        return float(total) / n_steps
+        return n_steps, float(total) / n_steps
 
     def _step(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         inputs = self.task.inputs(self.task.augmented(images, generator))

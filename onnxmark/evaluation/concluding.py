@@ -145,7 +145,7 @@ def cost(book: Book, scheme: int) -> dict[str, Any]:
             "memory_bytes": amount([record["injection"]["memory_bytes"] for record in embedded]),
             "seconds_per_batch": amount([_per_batch(record) for record in embedded]),
             "seconds_per_epoch": amount([_per_epoch(record) for record in embedded]),
-            "batches_per_epoch": trained[0]["injection"]["batches_per_epoch"] if trained else None,
+            "batches_per_epoch": float(np.mean([_batches(record) for record in trained])) if trained else None,
             "epochs": amount([record["injection"]["epochs"] for record in embedded]),
             "seconds": amount([record["injection"]["seconds"] for record in embedded]),
             "inference_seconds": amount([record["inference_seconds"] for record in embedded]),
@@ -228,9 +228,14 @@ def _per_epoch(record: Record) -> float | None:
     return None if spent["epochs"] is None else spent["seconds"] / spent["epochs"]
 
 
+def _batches(record: Record) -> float:
+    """Per epoch: an epoch with carriers has more of them than one without."""
+    return float(record["injection"]["batches"] / record["injection"]["epochs"])
+
+
 def _per_batch(record: Record) -> float | None:
-    seconds = _per_epoch(record)
-    return None if seconds is None else seconds / record["injection"]["batches_per_epoch"]
+    spent = record["injection"]
+    return None if spent["epochs"] is None else spent["seconds"] / spent["batches"]
 
 
 def _footprint(taken: Sequence[Record]) -> dict[str, Any]:

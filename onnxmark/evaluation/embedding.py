@@ -140,7 +140,7 @@ class Embedder:
             self.laboratory.adopt(source, folder)
         except OnnxmarkError as error:
             (folder / UNTRAINABLE).write_text(str(error))
-        return {"epochs": None, "batches_per_epoch": None, **_footprint(footprint.seconds, footprint.memory_bytes)}
+        return {"epochs": None, "batches": None, **_footprint(footprint.seconds, footprint.memory_bytes)}
 
     def _written_pool(self) -> Path:
         if not self.pool.is_file():
@@ -153,7 +153,7 @@ class Embedder:
 
 def taken(spent: Spent) -> dict[str, Any]:
     """What a training took, as records keep it."""
-    counts = {"epochs": spent.epochs, "batches_per_epoch": spent.batches_per_epoch}
+    counts = {"epochs": spent.epochs, "batches": spent.batches}
     return {**counts, **_footprint(spent.seconds, spent.memory_bytes)}
 
 

@@ -19,7 +19,7 @@ from onnxmark.evaluation.bench import attempted
 from onnxmark.evaluation.cells import Kind, cells_of, looked_for
 from onnxmark.evaluation.drawing import drawn_key
 from onnxmark.evaluation.laboratory import MODEL, Laboratory, Network
-from onnxmark.evaluation.loads import USUAL, Steps, load_of
+from onnxmark.evaluation.loads import USUAL, Loads, Steps
 from onnxmark.evaluation.plan import Embedding, Plan
 from onnxmark.evaluation.roles import roles_of
 from onnxmark.marking import embed_file
@@ -55,14 +55,12 @@ def estimated(plan: Plan, laboratory: Laboratory, schemes: Schemes, jobs: int = 
     """
     if jobs < 1:
         raise ValueError(f"at least one network is worked on at a time, not {jobs}")
-    n_training = laboratory.task.n_training
-    seconds = rehearsed(plan, laboratory, schemes)
-    loads = [(cell, load_of(plan, cell, n_training)) for cell in cells_of(plan)]
-    n_steps = max(1, n_training // plan.training.batch_size)
+    seconds, found = rehearsed(plan, laboratory, schemes), Loads.of(plan, laboratory)
+    loads = [(cell, found.load(cell)) for cell in cells_of(plan)]
     looks = [cell for cell, _ in loads if cell.kind is Kind.LOOK]
     return Estimate(
         n_trainings=round(sum(load.export for _, load in loads)),
-        n_epochs=round(sum(load.batch for _, load in loads) / n_steps),
+        n_epochs=round(sum(load.batch for _, load in loads) / found.steps_an_epoch),
         n_modifications=sum(cell.change is not None for cell in looks),
         n_detections=sum(len(looked_for(plan, cell)) for cell in looks),
         seconds=sum(load @ seconds for _, load in loads) / min(jobs, _width(plan)),

@@ -19,6 +19,7 @@ from onnxmark.evaluation.drawing import options_of
 from onnxmark.evaluation.estimating import Estimate, estimated
 from onnxmark.evaluation.journal import open_journal
 from onnxmark.evaluation.laboratory import Laboratory, LaboratoryOf
+from onnxmark.evaluation.loads import Loads
 from onnxmark.evaluation.plan import Plan
 from onnxmark.evaluation.rooms import Room
 from onnxmark.evaluation.running import Run, Tell
@@ -64,7 +65,7 @@ def evaluate(
     around = environment_of(plan, here, jobs)
     with open_journal(journal, plan.digest, around) as book, _folder(journal, work, plan) as root:
         setup = partial(Bench.of, plan, laboratory, schemes, root)
-        run = Run(plan, book, Room(root), here.task.n_training, progress)
+        run = Run(plan, book, Room(root), Loads.of(plan, here), progress)
         with Workers(setup, jobs) as workers:
             outcomes = run.over(workers)
         # Where nothing was left to do, it was done on what the journal says, not here.

@@ -20,7 +20,7 @@ from typing import Any, Final
 from onnxmark.errors import JournalError
 
 _KIND: Final = "onnxmark/evaluation-journal/"
-_SCHEMA: Final = f"{_KIND}v2"
+_SCHEMA: Final = f"{_KIND}v3"
 
 
 Environment = dict[str, Any]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from onnxmark.evaluation.modifications import Settings
-from onnxmark.evaluation.plan import Architecture, Embedding, Plan, Training
+from onnxmark.evaluation.plan import Architecture, Embedding, Plan, SchemePlan, Training
 from onnxmark.keys import Key
 
 MODEL: Final = "model.onnx"
@@ -57,13 +57,13 @@ class Spent:
 
     Args:
         epochs: Times the training images were seen.
-        batches_per_epoch: Optimizer steps an epoch.
+        batches: Optimizer steps of all epochs.
         seconds: Of all epochs, evaluation not included.
         memory_bytes: Peak of the process's resident memory.
     """
 
     epochs: int
-    batches_per_epoch: int
+    batches: int
     seconds: float
     memory_bytes: int
 
@@ -173,6 +173,10 @@ class Laboratory(Protocol):
 
     def write_pool(self, path: Path) -> None:
         """Write the images kept apart, as networks take them (``.npy``)."""
+        ...
+
+    def effort(self, scheme: SchemePlan) -> float:
+        """What it takes to train in a mark of a scheme, an unmarked training of as many epochs being 1."""
         ...
 
     def rehearse(self, network: Network, folder: Path) -> Rehearsal:

@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from onnxmark.evaluation.cells import Cell
-from onnxmark.evaluation.loads import USUAL, load_of
-from onnxmark.evaluation.plan import Plan
+from onnxmark.evaluation.loads import USUAL, Loads
 
 _Family = tuple[object, ...]
 """Cells whose durations are off by about one factor."""
@@ -20,14 +19,12 @@ class Pace:
     the same scheme and modification; where neither was measured yet, for whatever trains as they do, or does not.
 
     Args:
-        plan: The plan.
+        loads: What cells take.
         cells: The cells to carry out.
-        n_training: Images to train on.
     """
 
-    def __init__(self, plan: Plan, cells: Iterable[Cell], n_training: int) -> None:
-        self._plan = plan
-        self._n_training = n_training
+    def __init__(self, loads: Loads, cells: Iterable[Cell]) -> None:
+        self._loads = loads
         self._left: dict[tuple[_Family, _Family], float] = defaultdict(float)
         self._usual: dict[_Family, float] = defaultdict(float)
         self._measured: dict[_Family, float] = defaultdict(float)
@@ -61,6 +58,6 @@ class Pace:
 
     def _expected(self, cell: Cell) -> tuple[tuple[_Family, _Family], float]:
         """The narrow and the wide family of a cell, and the seconds it usually takes."""
-        load = load_of(self._plan, cell, self._n_training)
+        load = self._loads.load(cell)
         row = None if cell.change is None else cell.change[0]
         return ((cell.kind, cell.scheme, row), ("trains", load.batch > 0)), load @ USUAL

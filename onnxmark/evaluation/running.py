@@ -14,6 +14,7 @@ from typing import Any
 from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation.cells import Cell, Kind, cells_of, needs
 from onnxmark.evaluation.journal import Journal
+from onnxmark.evaluation.loads import Loads
 from onnxmark.evaluation.pacing import Pace
 from onnxmark.evaluation.plan import Plan
 from onnxmark.evaluation.rooms import Room
@@ -67,14 +68,14 @@ class Run:
         plan: The plan.
         journal: Of the plan.
         room: Where networks are.
-        n_training: Images to train on.
+        loads: What cells take.
         tell: Told how far the run is.
     """
 
     plan: Plan
     journal: Journal
     room: Room
-    n_training: int
+    loads: Loads
     tell: Tell | None = None
     _failures: dict[str, str] = field(default_factory=dict)
     _derived: dict[str, Record] = field(default_factory=dict)
@@ -111,7 +112,7 @@ class Run:
         self._settled = {cell.name for cell in cells} - {cell.name for cell in (*todo, *self._again)}
         self._n_total, self._n_reused = len(cells), len(cells) - len(todo) - len(self._again)
         todo = [cell for cell in cells if cell.name not in self._settled]
-        self._started, self._pace = time.monotonic(), Pace(self.plan, todo, self.n_training)
+        self._started, self._pace = time.monotonic(), Pace(self.loads, todo)
         return todo
 
     def _gone(self, todo: Iterable[Cell]) -> set[Cell]:

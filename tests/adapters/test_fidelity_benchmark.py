@@ -215,7 +215,7 @@ class TestExperiment:
 
         def half_a_second_a_step(model, some, plan, **named):
             seen.append(plan.steps(len(some.training)))
-            return History((EpochRecord(1, 0.1, 1.0, 0.5, seconds=0.5 * seen[-1]),))
+            return History((EpochRecord(1, 0.1, 1.0, 0.5, seen[-1], seconds=0.5 * seen[-1]),))
 
         monkeypatch.setattr(fidelity, "train", half_a_second_a_step)
         assert made.seconds_an_epoch(n_steps) == pytest.approx(0.5 * 256 / 4)

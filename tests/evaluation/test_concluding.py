@@ -17,7 +17,7 @@ from onnxmark.evaluation.concluding import Book, amount, cost, guessed_rate, imp
 from tests.evaluation import toy
 
 PLAN = parse_plan(toy.TOML + toy.NOISE)
-SPENT = {"epochs": 2, "batches_per_epoch": 10, "seconds": 8.0, "memory_bytes": 1000}
+SPENT = {"epochs": 2, "batches": 20, "seconds": 8.0, "memory_bytes": 1000}
 
 
 def reading(scheme, payload, *, detected=False, n_errors=12, n_symbols=24):

@@ -11,7 +11,7 @@ from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation import estimate, evaluate, parse_plan
 from onnxmark.evaluation.cells import Cell, Kind, cells_of
 from onnxmark.evaluation.estimating import rehearsed
-from onnxmark.evaluation.loads import Steps, load_of
+from onnxmark.evaluation.loads import Loads, Steps
 from tests.evaluation import broken, toy
 
 PLAN = parse_plan(toy.TOML + toy.MODIFICATIONS)
@@ -20,7 +20,7 @@ ONE_EPOCH = 600 // 20
 
 
 def load(kind, plan=PLAN, **about):
-    return load_of(plan, Cell(kind, 0, **about), 600)
+    return Loads(plan, 600, (1.0, 2.5), (1.0, 1.5)).load(Cell(kind, 0, **about))
 
 
 def test_trainings_take_epochs_of_batches():
@@ -29,8 +29,8 @@ def test_trainings_take_epochs_of_batches():
 
 def test_marks_take_what_their_embedding_takes():
     assert load(Kind.EMBED, scheme=0, payload=0) == Steps(embed=1, score=1)
-    assert load(Kind.EMBED, scheme=1, payload=0) == Steps(batch=ONE_EPOCH, export=1, score=1)
-    assert load(Kind.EMBED, TRAINED, scheme=1, payload=0) == Steps(batch=4 * ONE_EPOCH, export=1, score=1)
+    assert load(Kind.EMBED, scheme=1, payload=0) == Steps(batch=2.5 * ONE_EPOCH, export=1, score=1)
+    assert load(Kind.EMBED, TRAINED, scheme=1, payload=0) == Steps(batch=2.5 * 4 * ONE_EPOCH, export=1, score=1)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,9 @@ def test_there_and_back_is_twice_the_way():
 
 def test_a_thief_takes_what_his_marks_take():
     assert load(Kind.LOOK, scheme=0, payload=0, change=(4, 0)) == Steps(embed=1, score=1, read=1)
-    assert load(Kind.LOOK, scheme=1, payload=0, change=(4, 0)) == Steps(batch=ONE_EPOCH, export=1, score=1, read=1)
+    assert load(Kind.LOOK, scheme=1, payload=0, change=(4, 0)) == Steps(
+        batch=1.5 * ONE_EPOCH, export=1, score=1, read=1
+    )
 
 
 def test_seconds_are_steps_times_their_durations():
@@ -74,6 +76,12 @@ def test_the_counts_are_those_of_the_run():
     document = evaluate(replace(PLAN, modifications=PLAN.modifications[:1]), toy.laboratory)
     few = estimate(replace(PLAN, modifications=PLAN.modifications[:1]), toy.laboratory)
     assert few.n_detections == len(document["nnt"]["inferences"])
+
+
+def test_what_a_laboratory_says_of_a_mark_counts():
+    """Four marks that take three trainings instead of one are eight epochs more; the thief's two are four more."""
+    harder = parse_plan(toy.TOML.replace('"fine-tuning"', '"fine-tuning"\nmeans = { effort = 3 }') + toy.MODIFICATIONS)
+    assert estimate(harder, toy.laboratory).n_epochs == estimate(PLAN, toy.laboratory).n_epochs + 2 * 4 + 2 * 6
 
 
 def test_more_at_a_time_take_less_until_there_is_nothing_to_share():

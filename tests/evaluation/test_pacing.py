@@ -6,39 +6,39 @@ import pytest
 
 from onnxmark.evaluation import parse_plan
 from onnxmark.evaluation.cells import Kind, cells_of
-from onnxmark.evaluation.loads import USUAL, load_of
+from onnxmark.evaluation.loads import USUAL, Loads
 from onnxmark.evaluation.pacing import Pace
 from tests.evaluation import toy
 
 PLAN = parse_plan(toy.TOML)
 CELLS = cells_of(PLAN)
-N_TRAINING = 600
+LOADS = Loads(PLAN, 600, (1.0, 1.0), (1.0, 1.0))
 
 
 def usual(cell):
-    return load_of(PLAN, cell, N_TRAINING) @ USUAL
+    return LOADS.load(cell) @ USUAL
 
 
 def trains(cell):
-    return load_of(PLAN, cell, N_TRAINING).batch > 0
+    return LOADS.load(cell).batch > 0
 
 
 def test_nothing_is_said_before_something_was_measured():
-    pace = Pace(PLAN, CELLS, N_TRAINING)
+    pace = Pace(LOADS, CELLS)
     assert pace.seconds_left is None
     pace.settle(CELLS[0], None)
     assert pace.seconds_left is None
 
 
 def test_what_takes_what_is_usual_leaves_what_is_usual():
-    pace = Pace(PLAN, CELLS, N_TRAINING)
+    pace = Pace(LOADS, CELLS)
     for done, cell in enumerate(CELLS, start=1):
         pace.settle(cell, usual(cell))
         assert pace.seconds_left == pytest.approx(sum(map(usual, CELLS[done:])), abs=1e-6)
 
 
 def test_slow_trainings_say_nothing_of_readings():
-    pace = Pace(PLAN, CELLS, N_TRAINING)
+    pace = Pace(LOADS, CELLS)
     first, *rest = CELLS
     assert first.kind is Kind.TRAIN
     pace.settle(first, 7 * usual(first))
@@ -47,7 +47,7 @@ def test_slow_trainings_say_nothing_of_readings():
 
 
 def test_a_modification_of_a_scheme_is_told_from_the_others():
-    pace = Pace(PLAN, CELLS, N_TRAINING)
+    pace = Pace(LOADS, CELLS)
     looks = [cell for cell in CELLS if cell.kind is Kind.LOOK and cell.change is not None and not trains(cell)]
     slow, other = looks[0], next(cell for cell in looks if cell.change[0] != looks[0].change[0])
     kin = [
@@ -75,7 +75,7 @@ def test_a_modification_of_a_scheme_is_told_from_the_others():
 
 
 def test_at_the_end_nothing_is_left():
-    pace = Pace(PLAN, CELLS, N_TRAINING)
+    pace = Pace(LOADS, CELLS)
     for cell in CELLS:
         pace.settle(cell, 0.3)
     assert pace.seconds_left == pytest.approx(0, abs=1e-9)

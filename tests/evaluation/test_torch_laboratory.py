@@ -89,7 +89,7 @@ def test_the_task_and_its_networks_are_described(here):
 
 def test_a_training_says_what_it_took(network):
     spent = network[2]
-    assert (spent.epochs, spent.batches_per_epoch) == (1, 20)
+    assert (spent.epochs, spent.batches) == (1, 20)
     assert 0 < spent.seconds < 60
     assert spent.memory_bytes > 100 << 20
 

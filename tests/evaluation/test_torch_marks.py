@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from onnxmark_torch import ConstantWeightMark, Watermark
-from onnxmark_torch.evaluation.marks import trained
+from onnxmark_torch.evaluation.marks import effort, trained
 from onnxmark_torch.evaluation.supplies import portion, untrained
 from onnxmark_torch.plan import TrainingPlan
 from onnxmark_torch.recipes import distill_to_embed, fine_tune_to_embed, train_to_embed
@@ -18,6 +18,8 @@ from onnxmark_torch.training import logits_of, train
 
 from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation import Architecture, Embedding, Order, TaskPlan, Training
+from onnxmark.evaluation.loads import TAUGHT
+from onnxmark.evaluation.plan import SchemePlan
 from onnxmark.keys import Carrier, Secret
 from onnxmark.schemes.answers.ingrain import IngrainOptions, IngrainScheme
 from onnxmark.schemes.answers.trigger import TriggerOptions, TriggerScheme
@@ -179,6 +181,25 @@ def answered(key, network):
     with torch.no_grad():
         scores = network.eval()(torch.from_numpy(np.array(key.arrays["inputs"]))).double().numpy()
     return TriggerScheme().extract(key, Answers(scores.argmax(1), scores))
+
+
+@pytest.mark.parametrize("means", [(), (("copies", 2),)], ids=["as usual", "few"])
+def test_what_a_mark_takes_is_counted_beforehand(task, finished, asking, means):
+    """In steps; to those with an ingrainer's answers comes what he takes to give them."""
+    scheme = SchemePlan("ingrained", "ingrain", Embedding.TRAINING, 12, settings=(("carriers", 24),), means=means)
+    _, (plain,) = make(ordered(Embedding.TRAINING, None), task, finished)
+    _, (ingrainer, host) = make(ordered(Embedding.TRAINING, asking, means), task, finished)
+    _, (thief,) = make(ordered(Embedding.FINE_TUNING, asking, means), task, finished)
+    assert ingrainer.n_steps > plain.n_steps == 320 // 16
+    taken = ingrainer.n_steps + TAUGHT * host.n_steps
+    assert effort(scheme, 320) * plain.n_steps == pytest.approx(taken, rel=0.01)
+    fine_tuned = replace(scheme, embedding=Embedding.FINE_TUNING)
+    assert effort(fine_tuned, 320) * plain.n_steps == pytest.approx(thief.n_steps, rel=0.01)
+
+
+@pytest.mark.parametrize("scheme", ["projection", "constant-weight", "theirs"])
+def test_other_marks_take_no_steps_of_their_own(scheme):
+    assert effort(SchemePlan("pulled", scheme, Embedding.TRAINING, 12), 320) == 1
 
 
 def test_carriers_take_images_kept_apart(task, finished, asking):

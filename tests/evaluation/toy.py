@@ -144,13 +144,16 @@ class ToyLaboratory:
     def write_pool(self, path):
         np.save(path, np.random.default_rng(0).standard_normal((60, 8, 6, 6)).astype(np.float32))
 
+    def effort(self, scheme):
+        return float(as_table(scheme.means).get("effort", 1.0))
+
     def rehearse(self, network, folder):
         write(folder, drawn(network.seed))
         return Rehearsal(0.002, 0.1)
 
     def spent(self, training: Training) -> Spent:
         steps = self.task.n_training // training.batch_size
-        return Spent(training.epochs, steps, 0.5 * training.epochs, 1000)
+        return Spent(training.epochs, training.epochs * steps, 0.5 * training.epochs, 1000)
 
     def switched(self, name, *, once=False):
         path = None if self.plan.task.path is None else Path(self.plan.task.path) / name

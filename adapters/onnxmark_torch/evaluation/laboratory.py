@@ -15,13 +15,13 @@ from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation.laboratory import MODEL, Network, Order, Rehearsal, Score, Spent, TaskFacts
 from onnxmark.evaluation.measuring import measured
 from onnxmark.evaluation.modifications import FINE_TUNING, TRANSFER, Settings
-from onnxmark.evaluation.plan import Architecture, Embedding, Plan, TaskPlan, Training, as_table
+from onnxmark.evaluation.plan import Architecture, Embedding, Plan, SchemePlan, TaskPlan, Training, as_table
 from onnxmark.model.running.calibration import Calibration, bind
 from onnxmark.model.running.runtime import answers, open_session
 from onnxmark_torch.attacks import CrossDomain, Distillation, FineTuneAll, TrainingAttack, TrainingMeans, carry_out
 from onnxmark_torch.attacks.trials import EXPORTED_BATCH
 from onnxmark_torch.evaluation import adopting, folders
-from onnxmark_torch.evaluation.marks import trained, training_plan
+from onnxmark_torch.evaluation.marks import effort, trained
 from onnxmark_torch.evaluation.supplies import Portion, elsewhere, portion, untrained
 from onnxmark_torch.ingrain import write_pool
 from onnxmark_torch.plan import TrainingPlan
@@ -151,6 +151,10 @@ class TorchLaboratory:
             raise LaboratoryError("the plan keeps no images apart to be asked about; give n_pool in [task]")
         write_pool(path, self._portion.pool, self._portion)
 
+    def effort(self, scheme: SchemePlan) -> float:
+        """See :class:`onnxmark.evaluation.laboratory.Laboratory`."""
+        return effort(scheme, len(self._portion.training))
+
     def rehearse(self, network: Network, folder: Path) -> Rehearsal:
         """See :class:`onnxmark.evaluation.laboratory.Laboratory`."""
         task, plan = self._portion, self._plan.training
@@ -168,10 +172,9 @@ class TorchLaboratory:
         made, footprint = measured(lambda: trained(order, self._portion, start, teacher))
         model, histories = made
         folders.save(model, network.architecture, self._portion, folder)
-        plan = training_plan(order.training, order.seed)
         return Spent(
             epochs=sum(len(history.epochs) for history in histories),
-            batches_per_epoch=plan.steps(len(self._portion.training)),
+            batches=sum(history.n_steps for history in histories),
             seconds=sum(history.seconds for history in histories),
             memory_bytes=footprint.memory_bytes,
         )

@@ -12,9 +12,11 @@ from torch import nn
 
 from onnxmark.errors import LaboratoryError
 from onnxmark.evaluation.laboratory import Order
+from onnxmark.evaluation.loads import TAUGHT
 from onnxmark.evaluation.modifications import Scalar
-from onnxmark.evaluation.plan import Embedding, Training, as_table
+from onnxmark.evaluation.plan import Embedding, SchemePlan, Training, as_table, setting
 from onnxmark.keys import Key
+from onnxmark.schemes.answers.ingrain import IngrainOptions
 from onnxmark_torch.constant_weight import ConstantWeightMark
 from onnxmark_torch.evaluation.supplies import Portion
 from onnxmark_torch.history import History
@@ -25,6 +27,9 @@ from onnxmark_torch.structural import examples_of, prune_channels_
 from onnxmark_torch.training import train
 from onnxmark_torch.watermark import Watermark
 
+_COPIES: Final = 4
+"""Of each carrier, varied."""
+_CARRIERS: Final = IngrainOptions().carriers
 _FROM_SCRATCH: Final = (Embedding.TRAINING, Embedding.DISTILLING)
 
 
@@ -93,6 +98,17 @@ def trained(order: Order, task: Portion, start: nn.Module, teacher: nn.Module | 
     return way.carry_out(commission)
 
 
+def effort(scheme: SchemePlan, n_training: int) -> float:
+    """What it takes to train in a mark, an unmarked training of as many epochs being 1.
+
+    Args:
+        scheme: Whose mark, and how it is embedded; 1 where it cannot be embedded so.
+        n_training: The task's own images.
+    """
+    way = _WAYS.get((scheme.scheme, scheme.embedding))
+    return 1.0 if way is None else way.effort(scheme, n_training)
+
+
 def training_plan(training: Training, seed: int) -> TrainingPlan:
     """How to train, for the training loop."""
     return TrainingPlan(training.epochs, training.batch_size, training.rate, seed=seed)
@@ -156,24 +172,45 @@ def _backdoored(commission: Commission) -> Trained:
     return made.model, (made.history,)
 
 
+def _share_of_carriers(scheme: SchemePlan, n_training: int) -> float:
+    """Carriers that a network is shown, over the task's own images."""
+    n_carriers = scheme.bits if scheme.scheme == "trigger" else setting(scheme.settings, "carriers", _CARRIERS)
+    return float(n_carriers * setting(scheme.means, "copies", _COPIES) / n_training)
+
+
+def _as_usual(scheme: SchemePlan, n_training: int) -> float:
+    return 1.0
+
+
+def _besides(scheme: SchemePlan, n_training: int) -> float:
+    return 1 + _share_of_carriers(scheme, n_training)
+
+
+def _twice(scheme: SchemePlan, n_training: int) -> float:
+    return (1 + TAUGHT) * _besides(scheme, n_training)
+
+
 @dataclass(frozen=True, slots=True)
 class _Way:
     carry_out: Callable[[Commission], Trained]
     means: frozenset[str]
+    effort: Callable[[SchemePlan, int], float] = _as_usual
 
 
 _PULLED: Final = _Way(_projection, frozenset({"strength"}))
-_LEARNT: Final = _Way(_backdoored, frozenset({"copies"}))
+_LEARNT: Final = _Way(_backdoored, frozenset({"copies"}), _besides)
 _HELD: Final = _Way(_constant_weight, frozenset({"margin", "every"}))
 _WAYS: Final[Mapping[tuple[str, Embedding], _Way]] = MappingProxyType(
     {
         **{("projection", each): _PULLED for each in (*_FROM_SCRATCH, Embedding.FINE_TUNING)},
         **{("constant-weight", each): _HELD for each in (*_FROM_SCRATCH, Embedding.FINE_TUNING)},
         ("structural", Embedding.FINE_TUNING): _Way(_structural, frozenset()),
-        ("ingrain", Embedding.TRAINING): _Way(_ingrained, frozenset({"strength", "temperature", "copies"})),
+        ("ingrain", Embedding.TRAINING): _Way(_ingrained, frozenset({"strength", "temperature", "copies"}), _twice),
         **{("trigger", each): _LEARNT for each in (Embedding.TRAINING, Embedding.FINE_TUNING)},
         # A thief's means are the owner's; a finished network has no ingrainer whose strength there could be.
-        ("ingrain", Embedding.FINE_TUNING): _Way(_backdoored, frozenset({"strength", "temperature", "copies"})),
+        ("ingrain", Embedding.FINE_TUNING): _Way(
+            _backdoored, frozenset({"strength", "temperature", "copies"}), _besides
+        ),
     }
 )
 
@@ -186,4 +223,4 @@ def _carriers(commission: Commission) -> Any:
     if commission.task.pool is None:
         raise LaboratoryError("the plan keeps no images apart for carriers; give n_pool in [task]")
     found = keyed_carriers(commission.key, commission.task.pool, commission.task)
-    return varied(found, int(commission.means.get("copies", 4)), seed=commission.order.seed)
+    return varied(found, int(commission.means.get("copies", _COPIES)), seed=commission.order.seed)

@@ -62,7 +62,7 @@ def _injected(scheme: Document) -> tuple[Cell, ...]:
         Cell(measured(cost.get("memory_bytes"), BYTES)),
         Cell(measured(cost.get("seconds_per_batch"), SECONDS)),
         Cell(measured(cost.get("unmarked_seconds_per_batch"), SECONDS)),
-        Cell(NOTHING if batches is None else f"{batches:,}"),
+        Cell(NOTHING if batches is None else plain_number(batches)),
         Cell(interval(cost.get("epochs"), plain_number)),
         Cell(measured(cost.get("seconds"), SECONDS)),
         Cell(measured(cost.get("inference_seconds"), SECONDS)),

@@ -63,7 +63,7 @@ def lab(task, tmp_path_factory) -> Laboratory:
 
 
 def history(score: float = 0.5) -> History:
-    return History((EpochRecord(1, 0.1, 1.0, score, 2.0),))
+    return History((EpochRecord(1, 0.1, 1.0, score, 10, 2.0),))
 
 
 class TestStore:
