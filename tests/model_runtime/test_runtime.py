@@ -1,6 +1,7 @@
 """Sessions, batches and fidelity, against the arithmetic they stand for."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper
 from onnxmark.errors import CalibrationError, MissingExtra, ModelError, ModelUnavailable
 from onnxmark.model.running import runtime
 from onnxmark.model.running.calibration import Calibration
-from onnxmark.model.running.runtime import fidelity, open_session, run
+from onnxmark.model.running.runtime import fidelity, onnxruntime_for, open_session, run, session_options
 from tests.model_runtime.graphs import classifier, model, normal, save
 
 
@@ -188,3 +189,27 @@ def test_unlike_models_are_not_compared():
     other = model([helper.make_node("Relu", ["x"], ["z"])], [("x", ["N", 6])], [("z", ["N", 6])], {})
     with pytest.raises(CalibrationError, match="compare like with like"):
         fidelity(classifier().SerializeToString(), other.SerializeToString(), _given(x=np.ones((2, 6))))
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [("1", 1), ("3", 3), ("", 0), ("4,2", 0), ("many", 0), ("-1", 0), ("9" * 40, 1024)]
+)
+def test_it_takes_the_threads_that_the_process_is_to_take(given, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert session_options(onnxruntime_for("a test")).intra_op_num_threads == threads
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted on Linux only")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_session_has_no_others(threads, monkeypatch):
+    """This one computes, too."""
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    before = len(list(Path("/proc/self/task").iterdir()))
+    session = open_session(classifier().SerializeToString())
+    assert len(list(Path("/proc/self/task").iterdir())) - before == threads - 1
+    assert session.provider == "CPUExecutionProvider"
+
+
+def test_all_cores_where_nothing_is_said(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert session_options(onnxruntime_for("a test")).intra_op_num_threads == 0

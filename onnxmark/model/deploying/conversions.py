@@ -18,7 +18,7 @@ from typing import Any, Final
 from onnxmark.arrays import AnyArray
 from onnxmark.model.deploying.deployment import Inventory, inventory
 from onnxmark.model.running.calibration import bind, load_calibration
-from onnxmark.model.running.runtime import open_session
+from onnxmark.model.running.runtime import onnxruntime_for, open_session, session_options
 
 LEVELS: Final = ("basic", "extended", "layout", "all")
 """Graph optimisation levels of ONNX Runtime, weakest first."""
@@ -31,10 +31,8 @@ _ON_INTEGERS: Final = re.compile("Quantize|Integer|NBits|^Q(Linear|Gemm)")
 
 def optimised(model: Any, level: str) -> Any:
     """The model as ONNX Runtime's graph optimiser leaves it (``level``: one of :data:`LEVELS`)."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    onnxruntime = onnxruntime_for("optimising a model")
+    options = session_options(onnxruntime)
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level.upper()}")
 
     def write(path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxmark.errors import ConversionError, MissingExtra
+from onnxmark.errors import ConversionError
+from onnxmark.model.running.runtime import onnxruntime_for, session_options
 
 
 def write_as_onnx(source: Path, target: Path) -> str:
@@ -19,14 +20,8 @@ def write_as_onnx(source: Path, target: Path) -> str:
         ConversionError: The runtime does not accept the file.
         MissingExtra: onnxruntime is not installed.
     """
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
-            raise
-        raise MissingExtra("onnxruntime", "runtime", "converting an .ort file") from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    onnxruntime = onnxruntime_for("converting an .ort file")
+    options = session_options(onnxruntime)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.optimized_model_filepath = str(target)
     options.add_session_config_entry("session.save_model_format", "ONNX")

@@ -6,6 +6,7 @@ ONNX Runtime speaks through log lines and exceptions of many lines; here both be
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from onnxmark.model.weights_only import is_weights_only
 
 _PREFERRED: Final = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvider")
 _SILENT: Final = 4
+_MAX_THREADS: Final = 1024
 _ELEMENT_TYPES: Final = {
     "float": "f4",
     "double": "f8",
@@ -122,12 +124,11 @@ def open_session(model: Model, *, optimise: bool = True, provider: str | None = 
         MissingExtra: onnxruntime is not installed.
         ModelError: ONNX Runtime cannot load the model.
     """
-    ort = _onnxruntime()
+    ort = onnxruntime_for("running a model")
     source = "model" if isinstance(model, bytes) else repr(str(model))
     if not isinstance(model, bytes) and not Path(model).is_file():
         raise ModelUnavailable(f"{source}: no such file")
-    options = ort.SessionOptions()
-    options.log_severity_level = _SILENT
+    options = session_options(ort)
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     providers = _providers(ort, provider)
@@ -274,12 +275,31 @@ def _decision_output(found: dict[str, AnyArray], count: int) -> str | None:
     return None
 
 
-def _onnxruntime() -> Any:
+def onnxruntime_for(purpose: str) -> Any:
+    """The package.
+
+    Raises:
+        MissingExtra: It is not installed; the message names the purpose.
+    """
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtra("onnxruntime", "runtime", "running a model") from error
+        raise MissingExtra("onnxruntime", "runtime", purpose) from error
     return onnxruntime
+
+
+def session_options(ort: Any) -> Any:
+    """Options of a session that writes no log lines and takes the threads that this process is to take.
+
+    ONNX Runtime takes all cores whatever ``OMP_NUM_THREADS`` says, which NumPy, PyTorch and job schedulers go by:
+    n workers on n cores would have n threads each.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isascii() and threads.isdigit():
+        options.intra_op_num_threads = min(int(threads), _MAX_THREADS)
+    return options
 
 
 def _providers(ort: Any, wanted: str | None) -> list[str]:
