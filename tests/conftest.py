@@ -1,8 +1,10 @@
 """Settings of the whole suite."""
 
+import hashlib
 import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 # Networks as small as a test's gain nothing by threads, and two workers' threads wait for each other: before torch and
@@ -17,3 +19,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Two shared cores and several workers: a deadline would measure the machine, not the code.
 settings.register_profile("onnxmark", deadline=None)
 settings.load_profile("onnxmark")
+
+
+@pytest.fixture
+def cheap_stretching(monkeypatch):
+    """Thousands of keys, each without scrypt's tenth of a second: its cost is not what these tests are about."""
+    from onnxmark.keys import Secret
+
+    monkeypatch.setattr(
+        "onnxmark.keys.key.master_secret",
+        lambda seed, salt, context: Secret(hashlib.sha256(seed.reveal() + salt + context.encode()).digest()),
+    )

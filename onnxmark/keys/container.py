@@ -26,7 +26,8 @@ from onnxmark.keys.secret import Secret
 from onnxmark.keys.signature import PremarkSignature
 
 MAGIC: Final = b"onnxmark-key"
-VERSION: Final = 1
+VERSION: Final = 2
+"""In the first version a payload could be chosen with the suspect in view: its keys prove nothing."""
 
 _PARAMETER: Final = "parameter_"
 _ARRAY: Final = "array_"
@@ -35,7 +36,15 @@ _ONE_CARRIER: Final = ("carrier_name", "carrier_node", "carrier_op", "carrier_po
 _CARRIERS: Final = "carriers"
 """In place of the fields above where a key was made for no layer or for several: a JSON list."""
 _MAX_CARRIERS: Final = 4096
-_PREMARK: Final = ("sha256", "input_gram", "input_rms", "output_sketch", "output_norm")
+_PREMARK: Final = "premark_"
+_PREMARK_TYPES: Final = {
+    "input_profile": "<f2",
+    "input_sketch": "<f2",
+    "input_scale": "<f4",
+    "output_sketch": "<f2",
+    "output_scale": "<f4",
+    "output_norm": "<f4",
+}
 
 
 def _text(value: str) -> tuple[AnyArray, str, tuple[int, ...]]:
@@ -73,11 +82,8 @@ def encode_key(key: Key) -> bytes:
         **{_ARRAY + name: _plain(key.arrays[name]) for name in sorted(key.arrays)},
     }
     if key.premark is not None:
-        fields["premark_sha256"] = _array(key.premark.sha256, "u1")
-        fields["premark_input_gram"] = _array(key.premark.input_gram, "<f2")
-        fields["premark_input_rms"] = _array(key.premark.input_rms, "<f4")
-        fields["premark_output_sketch"] = _array(key.premark.output_sketch, "<f2")
-        fields["premark_output_norm"] = _array(key.premark.output_norm, "<f4")
+        fields[f"{_PREMARK}sha256"] = _array(key.premark.sha256, "u1")
+        fields |= {_PREMARK + name: _plain(array) for name, array in key.premark.arrays.items()}
     record = np.zeros((), dtype=[(name, dtype, shape) for name, (_, dtype, shape) in fields.items()])
     for name, (value, _, _) in fields.items():
         record[name] = value
@@ -193,9 +199,8 @@ def _decode(array: AnyArray, where: str, commitment: str) -> Key:
 def _from_record(record: dict[str, Any], where: str, commitment: str) -> Key:
     version = _integer(record["version"])
     if version != VERSION:
-        raise KeyFileError(
-            f"{where} is of key format {version}; this onnxmark reads format {VERSION}. Upgrade onnxmark"
-        )
+        what = "Upgrade onnxmark" if version > VERSION else "Make a new key ('onnxmark keygen') and mark with that"
+        raise KeyFileError(f"{where} is of key format {version}; this onnxmark reads format {VERSION}. {what}")
     kdf = (_string(record["kdf"]), *(_integer(record[name]) for name in ("kdf_n", "kdf_r", "kdf_p")))
     if kdf != ("scrypt", SCRYPT_N, SCRYPT_R, SCRYPT_P):
         raise KeyFileError(f"{where} asks for the key derivation {kdf}; format {VERSION} knows scrypt 32768/8/1 only")
@@ -204,12 +209,13 @@ def _from_record(record: dict[str, Any], where: str, commitment: str) -> Key:
     payload = np.asarray(record["payload"])
     if payload.dtype != np.uint8 or payload.shape != (-(-n_bits // 8),):
         raise KeyFileError(f"{where} declares {n_bits} bits and stores {payload.size} bytes of them")
+    carriers = _carriers(record)
     return Key(
         scheme=_string(record["scheme"]),
         seed=Secret(_bytes(record["seed"], "seed")),
         salt=_bytes(record["salt"], "salt"),
         payload=np.unpackbits(payload, count=n_bits, bitorder="little"),
-        carriers=_carriers(record),
+        carriers=carriers,
         parameters={
             name.removeprefix(_PARAMETER): _parameter_value(value)
             for name, value in record.items()
@@ -218,7 +224,7 @@ def _from_record(record: dict[str, Any], where: str, commitment: str) -> Key:
         arrays={
             name.removeprefix(_ARRAY): np.array(value) for name, value in record.items() if name.startswith(_ARRAY)
         },
-        premark=_premark(record),
+        premark=_premark(record, carriers),
         commitment=commitment,
     )
 
@@ -269,13 +275,21 @@ def _shape(sizes: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
-def _premark(record: dict[str, Any]) -> PremarkSignature | None:
-    if not all("premark_" + name in record for name in _PREMARK):
+def _premark(record: dict[str, Any], carriers: tuple[Carrier, ...]) -> PremarkSignature | None:
+    if not any(name.startswith(_PREMARK) for name in record):
         return None
-    arrays = {name: np.array(record["premark_" + name]) for name in _PREMARK[1:]}
+    types = {
+        name.removeprefix(_PREMARK): value.dtype.str for name, value in record.items() if name.startswith(_PREMARK)
+    }
+    if types != {"sha256": "|u1", **_PREMARK_TYPES}:
+        raise ValueError("the pre-mark signature has other fields than it should")
+    arrays = {name: np.array(record[_PREMARK + name]) for name in _PREMARK_TYPES}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("the pre-mark signature is not finite")
-    return PremarkSignature(sha256=_bytes(record["premark_sha256"], "premark_sha256"), **arrays)
+    past = PremarkSignature(sha256=_bytes(record[f"{_PREMARK}sha256"], f"{_PREMARK}sha256"), **arrays)
+    if len(carriers) != 1 or not past.describes(carriers[0].shape):
+        raise ValueError("the pre-mark signature is of a layer of another shape")
+    return past
 
 
 def _bytes(value: AnyArray, name: str) -> bytes:

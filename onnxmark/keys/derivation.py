@@ -45,15 +45,15 @@ def master_secret(seed: Secret, salt: bytes, context: str) -> Secret:
     Args:
         seed: 32 secret bytes.
         salt: Random bytes stored beside the seed.
-        context: What the key is for (scheme, parameters, shape); binding it here means that a changed parameter is a
-            new key, not a second reading of the same one.
+        context: Everything else in the key; binding it here means that a changed payload or parameter is a new key,
+            not a second reading of the same one.
 
     Returns:
-        32 bytes: ``scrypt(seed, "onnxmark/1|" + context + "|" + salt, n=2^15, r=8, p=1)``.
+        32 bytes: ``scrypt(seed, "onnxmark/2|" + context + "|" + salt, n=2^15, r=8, p=1)``.
     """
     stretched = hashlib.scrypt(
         seed.reveal(),
-        salt=b"onnxmark/1|" + context.encode() + b"|" + salt,
+        salt=b"onnxmark/2|" + context.encode() + b"|" + salt,
         n=SCRYPT_N,
         r=SCRYPT_R,
         p=SCRYPT_P,

@@ -8,6 +8,7 @@ nothing more.
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -110,14 +111,11 @@ class Key:
     def stretched(self) -> Secret:
         """The stretched secret, derived anew; other threads run meanwhile.
 
-        Everything that shapes a reading is bound into it: whoever tries other parameters, layers or arrays with the
-        same seed has to stretch it anew.
+        Everything else in the key is bound into it: with another payload, layer, parameter, array or memory of the
+        layer's past it is another secret. Otherwise whoever has a model in view could choose the payload that the model
+        happens to say; so each choice is one more draw from the null, and has to be stretched anew.
         """
-        shapes = "+".join("x".join(map(str, carrier.shape)) for carrier in self.carriers)
-        parameters = ",".join(f"{name}={self.parameters[name]}" for name in sorted(self.parameters))
-        context = f"{self.scheme}|{self.n_bits}|{shapes}|{parameters}"
-        arrays = ",".join(f"{name}={_digest(self.arrays[name])}" for name in sorted(self.arrays))
-        return master_secret(self.seed, self.salt, f"{context}|{arrays}" if arrays else context)
+        return master_secret(self.seed, self.salt, f"{self.scheme}|{self.n_bits}|{fingerprint(self)}")
 
     @cached_property
     def message(self) -> BitArray:
@@ -171,9 +169,31 @@ class ForeignKey:
 AnyKey = Key | ForeignKey
 
 
+def fingerprint(key: Key) -> str:
+    """SHA-256 of everything in a key but its seed and salt, hexadecimal; the same before and after it was filed."""
+    told = {
+        "scheme": key.scheme,
+        "payload": [key.n_bits, np.packbits(key.payload, bitorder="little").tobytes().hex()],
+        # A record of NumPy's keeps no zeros at the end of a text.
+        "carriers": [
+            [list(map(int, one.shape)), *(text.rstrip("\0") for text in (one.name, one.node, one.op)), one.position]
+            for one in key.carriers
+        ],
+        "parameters": dict(key.parameters),
+        "arrays": {name: _digest(array) for name, array in key.arrays.items()},
+        "premark": None if key.premark is None else _digests(key.premark),
+    }
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digests(past: PremarkSignature) -> dict[str, str]:
+    return {"sha256": past.sha256.hex(), **{name: _digest(array) for name, array in past.arrays.items()}}
+
+
 def _digest(array: AnyArray) -> str:
-    kind = f"{array.dtype.str}|{array.shape}|".encode()
-    return hashlib.sha256(kind + np.ascontiguousarray(array).tobytes()).hexdigest()
+    filed = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return hashlib.sha256(f"{filed.dtype.str}|{filed.shape}|".encode() + filed.tobytes()).hexdigest()
 
 
 def draw_secret_parts() -> tuple[Secret, bytes]:

@@ -90,7 +90,8 @@ def test_the_word_stands_after_every_step(optimizer):
         steps(net, stepping, 1)
         assert mark.step == count
         assert mark.report(net).n_errors == 0
-        assert mark.report(net).margins.min() == pytest.approx(1 / 3, rel=1e-3)
+        # The least of a hundred weights has usually to be put back, and none is moved further than it must be.
+        assert 0.999 / 3 < mark.report(net).margins.min() < 0.36
 
 
 def test_without_the_mark_training_moves_the_word():
@@ -211,10 +212,12 @@ def test_models_of_other_precisions(dtype):
 def test_names_through_wrappers_and_by_hand():
     net = nn.Module()
     net.module = tiny_net()
-    mark = ConstantWeightMark(make_key(Carrier(BODY)), "module.body")
+    mark = ConstantWeightMark(make_key(), "module.body")
     mark.apply_(net)
     assert mark.report(net).n_errors == 0
     assert ConstantWeightMark(make_key(), "body").report(net).n_errors == 0
+    # The layer that a key was made for is bound into it.
+    assert ConstantWeightMark(make_key(Carrier(BODY)), "module.body").report(net).n_errors > 0
 
 
 def test_a_layer_replaced_since_is_noticed():

@@ -214,18 +214,19 @@ def test_a_finished_layer_is_marked_through_its_kernel():
 
 
 def test_a_kernel_with_enough_margin_is_left_alone():
-    regularizer = WatermarkRegularizer(make_key(), 0.05, stop_at_margin=0.5)
+    key = make_key(label="key 3")
+    regularizer = WatermarkRegularizer(key, 0.05, stop_at_margin=0.5)
     model = small_net(regularizer, optimizer=keras.optimizers.Adam(0.01))
     assert [float(loss) for loss in model.losses] != [0]
     margin = report(trained(model, 60)).min_margin
     assert 0.4 < margin < 1
-    free = small_net(WatermarkRegularizer(make_key(), 0.05), optimizer=keras.optimizers.Adam(0.01))
+    free = small_net(WatermarkRegularizer(key, 0.05), optimizer=keras.optimizers.Adam(0.01))
     assert report(trained(free, 60)).min_margin > margin + 0.2
 
 
 @pytest.mark.parametrize(("factor", "is_left"), [(0.999, True), (1.001, False)])
 def test_the_margin_is_the_audits(factor, is_left):
-    key = make_key(generator="gaussian")
+    key = make_key(generator="gaussian", label="key 3")
     values = case_values("conv2d") + np.moveaxis(0.1 * pull(key), (0, 1), (-1, -2)).astype(np.float32)
     *_, margin = reference(key, in_canonical_order(values, "plain"))
     loss, gradient = loss_and_gradient(WatermarkRegularizer(key, 1.0, stop_at_margin=factor * margin), values)

@@ -32,7 +32,7 @@ def digest(array):
 
 def test_master_secret_is_scrypt_as_documented():
     expected = hashlib.scrypt(
-        bytes(range(32)), salt=b"onnxmark/1|projection|8|2x3|" + SALT, n=32768, r=8, p=1, maxmem=2**26, dklen=32
+        bytes(range(32)), salt=b"onnxmark/2|projection|8|2x3|" + SALT, n=32768, r=8, p=1, maxmem=2**26, dklen=32
     )
     assert master_secret(SEED, SALT, "projection|8|2x3").reveal() == expected
 

@@ -43,7 +43,7 @@ def test_a_match():
     text = flat(printed(audit()))
     for words in (
         "✓ MATCH",
-        "consistent with key c790ef185f41bfd0…, p ≤ 1.8e-77",
+        "consistent with key 3a50360d475440a9…, p ≤ 1.8e-77",
         "layers: 4 found / 1 audited / 3 skipped (no key fits their shape) / 0 failed",
         "What this does not prove",
         "L1 pruning 95 %",
