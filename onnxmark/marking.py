@@ -12,7 +12,7 @@ import numpy as np
 from onnxmark.arrays import Float64Array
 from onnxmark.audit import Schemes, built_in, named_sites
 from onnxmark.audit.findings import wanted
-from onnxmark.audit.layers import plan
+from onnxmark.audit.layers import Reader, plan
 from onnxmark.audit.matching import assignments
 from onnxmark.errors import CarrierError, EmbeddingError
 from onnxmark.keys import AnyKey, Key
@@ -176,7 +176,8 @@ def _target(
 ) -> tuple[tuple[WeightSite, ...], Reading]:
     """The layers to mark: unlike an audit, embedding must not guess."""
     sites = model.sites() if layer is None else named_sites(model.sites(), layer)
-    fitting = [candidate for candidate in plan(model, key, sites, scheme, None) if not candidate.reading.resized]
+    planned = plan(model, Reader(key, scheme), sites, align=False)
+    fitting = [candidate for candidate in planned if not candidate.reading.resized]
     if not fitting:
         raise CarrierError(f"no layer fits the key (made for {wanted(key)}); make a key for this model")
     if isinstance(key, Key):

@@ -1,9 +1,10 @@
 """The same layer as it may have been when it was marked: views that an audit tries beside the weights as stored.
 
 Folding batch normalisation multiplies every filter by a positive number. Where the normalisation is still in the file,
-the folded weights are a second view; where the key or the owner remembers the filters' norms from before marking,
-restoring them is a third, which undoes any positive rescaling of filters. Each view tried counts as a
-hypothesis. Norms from the past say nothing of the message, so a view cannot manufacture evidence.
+the folded weights are a second view. Where the key remembers the layer from before marking, restoring its filters'
+norms is a third, which undoes any positive rescaling of filters, and matching its channels is a fourth, which undoes
+what permutes, rescales, adds or drops them. Each view tried counts as a hypothesis. The past says nothing of the
+message, and is bound into the secret that the message grows from, so a view cannot manufacture evidence.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from enum import StrEnum
 import numpy as np
 
 from onnxmark.arrays import Float32Array
-from onnxmark.errors import CarrierError
-from onnxmark.keys import AnyKey, Key
 from onnxmark.model import Model, WeightSite
+from onnxmark.recovery import Past, recovered
 from onnxmark.weights import WeightTensor
 
 
@@ -26,30 +26,38 @@ class View(StrEnum):
     STORED = "as stored"
     FOLDED = "batch normalisation folded in"
     NORMS = "filter norms restored"
+    ALIGNED = "aligned to the layer before marking"
 
 
-def views_of(model: Model, sites: Sequence[WeightSite], norms: Float32Array | None) -> tuple[View, ...]:
+def views_of(model: Model, sites: Sequence[WeightSite], past: Past | None, *, align: bool) -> tuple[View, ...]:
     """The views there are of some layers, without reading them.
 
     Args:
         model: The model.
         sites: The layers, which are looked at alike.
-        norms: Norms of the filters before marking, shape (out,), for a single layer; or None.
+        past: What the key remembers of its layer, or None.
+        align: Whether channels may be matched with the past.
     """
     found = [View.STORED]
     if any(folding is not None and folding.folded is not None for folding in map(model.folding, sites)):
         found.append(View.FOLDED)
-    if norms is not None and len(sites) == 1 and sites[0].shape and norms.size == sites[0].shape[0]:
-        found.append(View.NORMS)
+    if past is not None and len(sites) == 1:
+        if sites[0].shape[:1] == past.shape[:1]:
+            found.append(View.NORMS)
+        if align and past.may_be(sites[0].shape):
+            found.append(View.ALIGNED)
     return tuple(found)
 
 
+def shapes_seen(sites: Sequence[WeightSite], view: View, past: Past | None) -> tuple[tuple[int, ...], ...]:
+    """The shapes of some layers in a view, which may put back channels that are gone."""
+    if view is View.ALIGNED and past is not None:
+        return (past.shape,)
+    return tuple(site.shape for site in sites)
+
+
 def look(
-    model: Model,
-    sites: Sequence[WeightSite],
-    view: View,
-    weights: tuple[WeightTensor, ...],
-    norms: Float32Array | None,
+    model: Model, sites: Sequence[WeightSite], view: View, weights: tuple[WeightTensor, ...], past: Past | None
 ) -> tuple[WeightTensor, ...]:
     """A view of some layers.
 
@@ -58,7 +66,7 @@ def look(
         sites: The layers.
         view: One of :func:`views_of`; layers that have no such view are seen as stored.
         weights: The layers as stored.
-        norms: As for :func:`views_of`.
+        past: As for :func:`views_of`.
 
     Raises:
         ModelError: The normalisation's parameters cannot be read.
@@ -66,8 +74,11 @@ def look(
     if view is View.FOLDED:
         folded = [model.read_folded(site) for site in sites]
         return tuple(stored if seen is None else seen for stored, seen in zip(weights, folded, strict=True))
-    if view is View.NORMS and norms is not None:
+    if view is View.NORMS and past is not None:
+        norms = past.signature.output_norm
         return tuple(stored.with_values(with_norms(stored.values, norms)) for stored in weights)
+    if view is View.ALIGNED and past is not None:
+        return tuple(stored.with_values(recovered(stored.values, past)) for stored in weights)
     return weights
 
 
@@ -82,30 +93,3 @@ def with_norms(values: Float32Array, norms: Float32Array) -> Float32Array:
     scale = np.divide(norms, now, out=np.zeros(len(values)), where=now > 0)
     scaled: Float32Array = (values * scale.reshape(-1, *(1 for _ in values.shape[1:]))).astype(np.float32)
     return scaled
-
-
-def norms_before(key: AnyKey, reference: Model | None) -> Float32Array | None:
-    """The filter norms of a key's layer before marking: from the reference where one is given, else from the key.
-
-    Args:
-        key: The key.
-        reference: The model before it was marked.
-
-    Raises:
-        CarrierError: The reference does not hold the layer the key was made for.
-        ModelError: The reference's layer cannot be read.
-    """
-    if not isinstance(key, Key) or len(key.carriers) != 1:
-        return None
-    if reference is None:
-        return None if key.premark is None else key.premark.output_norm
-    for site in reference.sites():
-        if site.shape == key.carrier.shape and (key.carrier.name == site.name or key.carrier.node in site.nodes):
-            values = reference.read(site).values
-            norms: Float32Array = np.linalg.norm(values.reshape(len(values), -1), axis=1).astype(np.float32)
-            return norms
-    shape = "x".join(map(str, key.carrier.shape))
-    raise CarrierError(
-        f"the reference {str(reference.path)!r} has no layer {key.carrier.name!r} of shape {shape}; give the model the "
-        "key was made from"
-    )

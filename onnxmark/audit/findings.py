@@ -129,9 +129,9 @@ def conclude(
         return Finding(key, standing, judgement, best, candidates)
     # Without a match, show the layer the key expects, not whichever came nearest by chance.
     best, judgement = conclusive[0]
-    if all(candidate.reading.resized for candidate, _ in conclusive):
-        # Kernels of another size are tried for the sake of enlarged ones; that they do not match says little.
-        judgement = inconclusive("no layer has the key's shape, and kernels of other sizes do not match", n_hypotheses)
+    if all(candidate.reading.resized or candidate.view is View.ALIGNED for candidate, _ in conclusive):
+        # Layers of other sizes are tried for the sake of enlarged and pruned ones; that they do not match says little.
+        judgement = inconclusive("no layer has the key's shape, and those of other sizes do not match", n_hypotheses)
     elif doubts:
         # A layer that cannot be read may be the very carrier: "no match" would claim too much.
         judgement = inconclusive(f"a layer that may be the carrier cannot be read: {doubts[0]}", n_hypotheses)

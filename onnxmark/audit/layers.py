@@ -6,16 +6,16 @@ Exporters rename, fold and duplicate layers, so a name is a hint of where to loo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from onnxmark.arrays import Float32Array
 from onnxmark.audit.findings import Candidate
 from onnxmark.audit.matching import assignments
 from onnxmark.errors import CarrierError, ModelError
 from onnxmark.keys import AnyKey, Key
 from onnxmark.model import Model, WeightSite
+from onnxmark.recovery import Past
 from onnxmark.schemes.scheme import WeightScheme
-from onnxmark.views import look, views_of
+from onnxmark.views import look, shapes_seen, views_of
 from onnxmark.weights import WeightTensor
 
 Progress = Callable[[int, int], None]
@@ -41,15 +41,35 @@ def named_sites(sites: Sequence[WeightSite], layer: str) -> tuple[WeightSite, ..
     raise CarrierError(f"no layer {layer!r} in the model{hint} ('onnxmark inspect' lists them)")
 
 
-def plan(
-    model: Model, key: AnyKey, sites: Sequence[WeightSite], scheme: WeightScheme, norms: Float32Array | None
-) -> list[Candidate]:
-    """Every fitting layer or layers, view and reading, in the order in which the key would expect its carrier."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Reader:
+    """A key with what it takes to read it.
+
+    Args:
+        key: The key.
+        scheme: Its scheme.
+        past: What it remembers of its layer, or None.
+    """
+
+    key: AnyKey
+    scheme: WeightScheme
+    past: Past | None = None
+
+
+def plan(model: Model, reader: Reader, sites: Sequence[WeightSite], *, align: bool) -> list[Candidate]:
+    """Every fitting layer or layers, view and reading, in the order in which the key would expect its carrier.
+
+    Args:
+        model: The model.
+        reader: The key.
+        sites: The layers to choose from.
+        align: Whether channels may be matched with the key's past.
+    """
     return [
         Candidate(layers, view, reading, why)
-        for layers, why in _choices(key, [site for site in sites if site.shape])
-        for reading in scheme.readings(key, tuple(site.shape for site in layers))
-        for view in views_of(model, layers, norms)
+        for layers, why in _choices(reader.key, [site for site in sites if site.shape])
+        for view in views_of(model, layers, reader.past, align=align)
+        for reading in reader.scheme.readings(reader.key, shapes_seen(layers, view, reader.past))
     ]
 
 
@@ -75,20 +95,16 @@ def _why(key: AnyKey, site: WeightSite) -> str:
 
 def read_all(
     model: Model,
-    keys: Sequence[AnyKey],
+    readers: Sequence[Reader],
     plans: Sequence[Sequence[Candidate]],
-    norms: Sequence[Float32Array | None],
-    schemes: Sequence[WeightScheme],
     progress: Progress | None,
 ) -> list[tuple[Candidate, ...]]:
     """Fill in the evidence, layer by layer, so that only one candidate's weights are in memory.
 
     Args:
         model: The model.
-        keys: The keys.
+        readers: The keys.
         plans: For each key its candidates.
-        norms: For each key its layer's filter norms before marking, or None.
-        schemes: For each key its scheme.
         progress: Told how far the reading is.
     """
     jobs: dict[tuple[str, ...], list[tuple[int, int]]] = {}
@@ -103,7 +119,7 @@ def read_all(
         weights = _weights(model, first.sites)
         for number, index in places:
             candidate = plans[number][index]
-            done[number][index] = _read(model, keys[number], candidate, weights, norms[number], schemes[number])
+            done[number][index] = _read(model, readers[number], candidate, weights)
     if progress is not None:
         progress(len(jobs), len(jobs))
     return [tuple(candidates) for candidates in done]
@@ -119,16 +135,14 @@ def _weights(model: Model, sites: Sequence[WeightSite]) -> tuple[WeightTensor, .
 
 def _read(
     model: Model,
-    key: AnyKey,
+    reader: Reader,
     candidate: Candidate,
     weights: tuple[WeightTensor, ...] | str,
-    norms: Float32Array | None,
-    scheme: WeightScheme,
 ) -> Candidate:
     if isinstance(weights, str):
         return replace(candidate, problem=weights)
     try:
-        seen = look(model, candidate.sites, candidate.view, weights, norms)
+        seen = look(model, candidate.sites, candidate.view, weights, reader.past)
     except ModelError as error:
         return replace(candidate, problem=str(error))
-    return replace(candidate, evidence=scheme.extract(key, seen, candidate.reading))
+    return replace(candidate, evidence=reader.scheme.extract(reader.key, seen, candidate.reading))

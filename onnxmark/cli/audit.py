@@ -46,8 +46,15 @@ def audit(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option("--reference", help="The model before it was marked, in any container: restores filters' norms."),
+        typer.Option("--reference", help="A model without the mark, for simulated attacks that need one."),
     ] = None,
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align/--no-align",
+            help="Undo what a thief did to channels, by what the key remembers of the layer before marking.",
+        ),
+    ] = True,
     alpha: Annotated[float, typer.Option("--alpha", help="False-positive rate asked for, after correction.")] = 1e-6,
     registered: Annotated[
         bool, typer.Option("--registered", help="You vouch that the keys were time-stamped before the model appeared.")
@@ -123,7 +130,7 @@ def audit(
             path, conversion = stack.enter_context(as_onnx(model, opening, quiet=no_progress))
             before = reference and stack.enter_context(as_onnx(reference, opening, quiet=no_progress))[0]
             simulation = _simulation(attacks, path, before, calibration, labels, draws, seed, spread=spread)
-            result, trials = _audit(path, loaded, policy, layer, before, asked, simulation, quiet=no_progress)
+            result, trials = _audit(path, loaded, policy, layer, asked, simulation, align=align, quiet=no_progress)
         hashed = digest or Format.SARIF in (format_, *(asked for asked, _ in outputs))
         sha256 = _sha256(model) if hashed and model.is_file() else None
         told = _told(attacks, simulation)
@@ -254,10 +261,10 @@ def _audit(
     keys: list[AnyKey],
     policy: Policy,
     layer: str | None,
-    reference: Path | None,
     oracle: OracleOf | None,
     simulation: _Simulation | None,
     *,
+    align: bool,
     quiet: bool,
 ) -> tuple[Audit, dict[int, tuple[Trial, ...]]]:
     from onnxmark.audit import audit_model, seen_weights
@@ -268,21 +275,20 @@ def _audit(
     trials = {}
     with ExitStack() as stack:
         model = stack.enter_context(open_model(path))
-        before = None if reference is None else stack.enter_context(open_model(reference))
         with progress("reading layers", quiet=quiet) as report:
             result = audit_model(
                 model,
                 keys,
                 policy,
                 layer=layer,
-                reference=before,
                 oracle=None if oracle is None else oracle(path),
+                align=align,
                 schemes=scheme,
                 progress=report,
             )
         for index, finding in enumerate(result.findings):
             if simulation is not None and finding.verdict is Verdict.MATCH and finding.best is not None:
-                weights = seen_weights(model, finding, before)
+                weights = seen_weights(model, finding)
                 with progress("simulating attacks", quiet=quiet) as report:
                     trials[index] = _sweep(finding, weights, policy, oracle, simulation, report)
     return result, trials

@@ -283,7 +283,7 @@ class _Keeper:
     level: float
 
     def audit(self, key: AnyKey) -> Finding:
-        return audit_model(self.suspect.model, [key], schemes=scheme_of).findings[0]
+        return audit_model(self.suspect.model, [key], align=False, schemes=scheme_of).findings[0]
 
     def kept(self, finding: Finding) -> Result | None:
         """A finding as it is journalled, if its most improbable reading is worth it."""

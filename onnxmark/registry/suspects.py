@@ -74,7 +74,7 @@ class Suspect:
             shape = fitting(group.kind, group.shape, site.shape) if site.shape else None
             if shape is not None:
                 self.touched.add(site.name)
-                found += [Place(site, view, shape) for view in views_of(self.model, (site,), None)]
+                found += [Place(site, view, shape) for view in views_of(self.model, (site,), None, align=False)]
         return found
 
     def values(self, place: Place) -> Float32Array | None:

@@ -79,21 +79,16 @@ def test_a_container_is_audited_and_inspected_as_it_is(folder, source, capfd):
 
 
 def test_a_reference_may_be_in_another_container_than_the_model(folder, capfd):
-    """Filters scaled by a thief are brought back to the reference's norms: only with it is the mark found."""
-    scales = np.random.default_rng(1).uniform(0.01, 1, (16, 1, 1, 1)) ** 4
-    with open_model("marked.onnx") as model:
-        marked = [model.read(site).values for site in model.sites()]
-    conv_chain("scaled.onnx", [marked[0], (marked[1] * scales).astype(np.float32)])
+    """What a soup with it leaves of the mark is the same."""
     onnx.save_model(onnx.load("plain.onnx"), "plain.onnxtxt", format="textproto")
-    verdicts = {}
+    told = {}
     for name in ("plain.onnx", "plain.onnxtxt"):
-        run(["audit", "scaled.onnx", "--key", "key.npy", "--reference", name, "--format", "json"])
+        arguments = ["--key", "key.npy", "--attacks", "soup", "--reference", name, "--format", "json"]
+        assert run(["audit", "marked.onnx", *arguments]) == 0
         shown = capfd.readouterr()
-        finding = json.loads(shown.out)["findings"][0]
-        verdicts[name] = (finding["verdict"], finding["carrier"]["view"], finding["log10_p_value"])
+        told[name] = json.loads(shown.out)["findings"][0]["robustness"]
     assert "'plain.onnxtxt' is " in shown.err
-    assert verdicts["plain.onnxtxt"] == verdicts["plain.onnx"]
-    assert verdicts["plain.onnx"][:2] == ("match", "filter norms restored")
+    assert told["plain.onnxtxt"] == told["plain.onnx"] != []
 
 
 def test_the_reports_say_what_was_converted(folder, capfd):

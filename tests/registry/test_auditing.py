@@ -94,7 +94,7 @@ def test_agrees_with_an_audit_of_each_model(registry):
     room, _ = registry
     keys = [load_key(path) for path in (room / "keys").glob("*.npy")]
     for model, result in zip(sorted(room.glob("*.onnx")), chunk(room, sorted(room.glob("*.onnx"))), strict=True):
-        whole = audit_file(model, keys, schemes=scheme)
+        whole = audit_file(model, keys, align=False, schemes=scheme)
         assert result["n_hypotheses"] == whole.findings[0].judgement.n_hypotheses
         kept = {hit["finding"]["key"]["commitment"]: hit for hit in result["hits"]}
         for finding in whole.findings:
