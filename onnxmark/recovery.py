@@ -4,7 +4,7 @@ A thief may permute channels, rescale them, add dummies or drop some: the networ
 the weights where they used to be reads nothing. The key remembers the layer's past
 (:class:`onnxmark.keys.PremarkSignature`), and the suspect's channels are matched with that: input channels by what no
 order of filters changes, filters by sign projections over the matched inputs, then each side again by projections over
-the other until they fit no better.
+the other until they fit no better. The order in which the inputs are is tried as well, and what fits better is taken.
 
 Only the past is looked at, never the message or its projection, and the past is bound into the secret that both grow
 from. So whatever the matching makes of a stranger's layer, each sign of the message stays a fair coin.
@@ -110,13 +110,11 @@ def recovered(values: Float32Array, past: Past) -> Float32Array:
     if not np.isfinite(values).all():
         return np.full(past.shape, np.nan, dtype=np.float32)
     signature, suspect = past.signature, balanced(values).values
-    inputs = Matching(matched(_likeness(signature.input_profile, profiles(suspect))), np.ones(past.shape[1]))
-    outputs = _outputs(inputs, suspect, past)
-    for _ in range(_MOST_ROUNDS):
-        again = Matching.by(_resemblance(signature.input_sketch, outputs.put(suspect, 0), past.seed, "inputs"))
-        if again.fit <= inputs.fit:
-            break
-        inputs, outputs = again, _outputs(again, suspect, past)
+    starts = [matched(_likeness(signature.input_profile, profiles(suspect)))]
+    if values.shape[1] == past.shape[1]:
+        starts.append(np.arange(past.shape[1]))
+    found = [_settled(Matching(start, np.ones(past.shape[1])), suspect, past) for start in starts]
+    inputs, outputs = max(found, key=lambda pair: pair[0].fit + pair[1].fit)
     ordered = outputs.put(inputs.put(suspect, 1), 0)
     return single(scaled(ordered, signature.output_scale.astype(np.float64), signature.input_scale))
 
@@ -142,6 +140,18 @@ def matched(similarity: Float64Array) -> Int64Array:
         left[mutual] = -np.inf
         left[:, columns[mutual]] = -np.inf
     return places
+
+
+def _settled(inputs: Matching, suspect: Float64Array, past: Past) -> tuple[Matching, Matching]:
+    """Inputs and outputs, matched in turn until they fit no better."""
+    outputs = _outputs(inputs, suspect, past)
+    for _ in range(_MOST_ROUNDS):
+        sketch = past.signature.input_sketch
+        again = Matching.by(_resemblance(sketch, outputs.put(suspect, 0), past.seed, "inputs"))
+        if again.fit <= inputs.fit:
+            break
+        inputs, outputs = again, _outputs(again, suspect, past)
+    return inputs, outputs
 
 
 def _outputs(inputs: Matching, suspect: Float64Array, past: Past) -> Matching:
