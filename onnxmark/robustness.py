@@ -23,9 +23,12 @@ from onnxmark.audit import Candidate, Finding, Oracle, Schemes, audit_file, buil
 from onnxmark.errors import AttackError, CalibrationError, CarrierError, MissingExtra, ModelError
 from onnxmark.fidelity import FidelityMeter
 from onnxmark.model.running.runtime import Fidelity
+from onnxmark.recovery import Past, recovered
+from onnxmark.schemes.evidence import Evidence
 from onnxmark.schemes.scheme import Reads, Scheme, WeightScheme
 from onnxmark.statistics import mean_interval
 from onnxmark.verdict import Judgement, Policy, Verdict, inconclusive, judge
+from onnxmark.views import View
 from onnxmark.weights import WeightTensor
 
 OracleOf = Callable[[Path], Oracle]
@@ -94,6 +97,7 @@ def sweep(
     oracle: OracleOf | None = None,
     seed: int = 0,
     n_draws: int = DRAWS,
+    align: bool = True,
     schemes: Schemes = built_in,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Trial, ...]:
@@ -109,6 +113,7 @@ def sweep(
         oracle: Lets an attacked file be asked, for keys that ask.
         seed: Seeds the random attacks: the same seed gives the same trials.
         n_draws: Repetitions of an attack that is random.
+        align: Match channels with what the key remembers, as the audit did.
         schemes: Gives the scheme of a name.
         progress: Told (attacks done, attacks to do).
 
@@ -117,7 +122,7 @@ def sweep(
     """
     if finding.best is None:
         raise ValueError("the finding has no carrier to attack")
-    bench = _Bench(finding, finding.best, weights, policy, attacker, meter, oracle, seed, n_draws, schemes)
+    bench = _Bench(finding, finding.best, weights, policy, attacker, meter, oracle, seed, n_draws, align, schemes)
     trials = []
     for count, recipe in enumerate(attacks):
         if progress is not None:
@@ -141,6 +146,7 @@ class _Bench:
     oracle: OracleOf | None
     seed: int
     n_draws: int
+    align: bool
     schemes: Schemes
 
     def trial(self, recipe: Recipe) -> Trial:
@@ -163,15 +169,14 @@ class _Bench:
         return Trial(recipe, None, None, (judgement,), problem=problem)
 
     def _on_the_carrier(self, attack: Attack) -> Trial:
-        scheme = cast("WeightScheme", self._scheme)
         rates, judgements, changes = [], [], []
         first: tuple[WeightTensor, ...] = ()
         for draw in range(self.n_draws if attack.random else 1):
             attacked = self._attacked(attack, draw)
             first = first or attacked
-            evidence = scheme.extract(self.finding.key, attacked, self.carrier.reading)
+            evidence = self._read(attacked)
             rates.append(evidence.bit_error_rate)
-            judgements.append(judge(evidence, self.finding.judgement.n_hypotheses, self.policy))
+            judgements.append(self._judged(evidence))
             changes += [relative_change(*pair) for pair in zip(self.weights, attacked, strict=True)]
         known = [change for change in changes if change is not None]
         trial = Trial(
@@ -183,6 +188,29 @@ class _Bench:
             coded_ratio=attack.sizes(first[0].values).coded_ratio if is_storage_attack(attack) else None,
         )
         return self._measured(trial, first)
+
+    def _read(self, layers: tuple[WeightTensor, ...]) -> Evidence:
+        """As an audit does: as the layers are and, where that is no match, with channels put back in their places."""
+        key, scheme = self.finding.key, cast("WeightScheme", self._scheme)
+        if self.carrier.view is View.ALIGNED:
+            return scheme.extract(key, self._ordered(layers), self.carrier.reading)
+        evidence = scheme.extract(key, layers, self.carrier.reading)
+        if not self.align or self._judged(evidence).verdict is Verdict.MATCH or not self._may_be_ordered(layers):
+            return evidence
+        ordered = scheme.extract(key, self._ordered(layers), self.carrier.reading)
+        return min(evidence, ordered, key=lambda one: one.log10_p)
+
+    def _may_be_ordered(self, layers: tuple[WeightTensor, ...]) -> bool:
+        past = Past.of(self.finding.key)
+        return past is not None and past.may_be(layers[0].values.shape)
+
+    def _ordered(self, layers: tuple[WeightTensor, ...]) -> tuple[WeightTensor, ...]:
+        past = Past.of(self.finding.key)
+        assert past is not None
+        return (layers[0].with_values(recovered(layers[0].values, past)),)
+
+    def _judged(self, evidence: Evidence) -> Judgement:
+        return judge(evidence, self.finding.judgement.n_hypotheses, self.policy)
 
     def _attacked(self, attack: Attack, draw: int) -> tuple[WeightTensor, ...]:
         rng = np.random.default_rng((self.seed, draw))
@@ -206,6 +234,7 @@ class _Bench:
                     [self.finding.key],
                     self.policy,
                     oracle=None if self.oracle is None else self.oracle(target),
+                    align=self.align,
                     schemes=self.schemes,
                 ).findings[0]
                 trial = self._measured_file(Trial(attack, None, None, ()), target) if trial is None else trial

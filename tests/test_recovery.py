@@ -11,15 +11,16 @@ from scipy.optimize import linear_sum_assignment
 
 from onnxmark.attacking import attack_file
 from onnxmark.attacks import GaussianNoise
-from onnxmark.audit import audit_file
+from onnxmark.audit import audit_file, audit_model, seen_weights
 from onnxmark.keymaking import carrier_of, make_key
 from onnxmark.keys import Carrier, Key, Secret, premark_signature
 from onnxmark.marking import embed_file
 from onnxmark.model import open_model
 from onnxmark.recovery import MAX_CHANNELS, Past, matched, recovered
+from onnxmark.robustness import sweep
 from onnxmark.schemes.projection.scheme import ProjectionScheme
 from onnxmark.symmetries import DummyNeurons, InputPermutation, OutputPermutation, Permutation, Rescaling
-from onnxmark.verdict import Verdict
+from onnxmark.verdict import Policy, Verdict
 from onnxmark.views import View
 from tests.onnx_models import conv_chain, kernel
 from tests.schemes.projection.layers import weights
@@ -206,7 +207,9 @@ def marked(tmp_path_factory):
     host = conv_chain(folder / "host.onnx", [spread((20, 3, 3, 3), 1), spread(SHAPE, 2), spread((16, 24, 3, 3), 3)])
     with open_model(host) as model:
         site = model.sites()[1]
-        key = make_key(carrier_of(site), np.zeros(96, np.uint8), premark=model.read(site))
+        made, values = make_key(carrier_of(site), np.zeros(96, np.uint8)), model.read(site).values
+    # From a public seed, so that a test has the same outcome every time.
+    key = replace(made, seed=SEED, salt=bytes(32), premark=premark_signature(values, SEED))
     embed_file(host, key, folder / "marked.onnx")
     return folder / "marked.onnx", key
 
@@ -219,7 +222,7 @@ ALL = [DummyNeurons(0.2), Rescaling(0.5), Permutation(), GaussianNoise(0.1)]
     [
         [InputPermutation()],
         [OutputPermutation()],
-        [Rescaling(1.5)],
+        [Rescaling(2.5)],
         [Permutation(), Rescaling(1.5)],
         [DummyNeurons(0.2, "dead")],
         [DummyNeurons(0.2, "clique")],
@@ -237,6 +240,34 @@ def test_a_mark_survives_what_the_network_does_not_notice(marked, attacks, tmp_p
     assert found.best.evidence.n_errors <= 4
     assert plain.judgement.log10_p_value > found.judgement.log10_p_value + 5
     assert forgetful.verdict is not Verdict.MATCH
+
+
+def swept(path, key, attacks, *, align=True):
+    """The finding, the weights attacked and the verdict after each attack."""
+    with open_model(path) as model:
+        finding = audit_model(model, [key], align=align).findings[0]
+        weights = seen_weights(model, finding)
+    trials = sweep(finding, weights, attacks, Policy(), n_draws=2, align=align)
+    return finding, weights, [trial.verdict for trial in trials]
+
+
+def test_simulated_attacks_are_read_as_the_audit_reads(marked):
+    path, key = marked
+    finding, _, verdicts = swept(path, key, [Permutation(), GaussianNoise(0.1)])
+    assert finding.best.view is View.STORED
+    assert verdicts == [Verdict.MATCH, Verdict.MATCH]
+    _, _, plain = swept(path, key, [Permutation(), GaussianNoise(0.1)], align=False)
+    assert plain == [Verdict.NO_MATCH, Verdict.MATCH]
+
+
+def test_a_suspect_whose_channels_were_moved_is_attacked_as_it_is(marked, tmp_path):
+    path, key = marked
+    attack_file(path, [Permutation()], tmp_path / "moved.onnx", seed=4)
+    finding, (weights,), verdicts = swept(tmp_path / "moved.onnx", key, [Permutation(), GaussianNoise(0.1)])
+    assert finding.best.view is View.ALIGNED
+    with open_model(tmp_path / "moved.onnx") as model:
+        np.testing.assert_array_equal(weights.values, model.read(finding.best.sites[0]).values)
+    assert verdicts == [Verdict.MATCH, Verdict.MATCH]
 
 
 def test_layers_of_other_sizes_that_do_not_match_say_little(marked, tmp_path):

@@ -17,7 +17,7 @@ from onnxmark.model import Model, WeightSite, open_model
 from onnxmark.recovery import Past
 from onnxmark.schemes.scheme import AnswerScheme, Reads, Scheme, WeightScheme, WidthScheme
 from onnxmark.verdict import Policy
-from onnxmark.views import look
+from onnxmark.views import View, look
 from onnxmark.weights import WeightTensor
 
 
@@ -120,6 +120,9 @@ def _read(
 def seen_weights(model: Model, finding: Finding) -> tuple[WeightTensor, ...]:
     """The weights behind a finding, as they were looked at; none behind one that the model's answers gave.
 
+    Layers whose channels were matched with the past come as they are stored: what is done to them next is done to the
+    suspect, and whoever reads them matches anew (:func:`onnxmark.recovery.recovered`).
+
     Raises:
         CarrierError: The finding has no carrier.
         ModelError: The weights cannot be read.
@@ -127,4 +130,6 @@ def seen_weights(model: Model, finding: Finding) -> tuple[WeightTensor, ...]:
     if finding.best is None:
         raise CarrierError("the finding has no carrier")
     weights = tuple(model.read(site) for site in finding.best.sites)
+    if finding.best.view is View.ALIGNED:
+        return weights
     return look(model, finding.best.sites, finding.best.view, weights, Past.of(finding.key))

@@ -290,7 +290,7 @@ def _audit(
             if simulation is not None and finding.verdict is Verdict.MATCH and finding.best is not None:
                 weights = seen_weights(model, finding)
                 with progress("simulating attacks", quiet=quiet) as report:
-                    trials[index] = _sweep(finding, weights, policy, oracle, simulation, report)
+                    trials[index] = _sweep(finding, weights, policy, oracle, simulation, report, align=align)
     return result, trials
 
 
@@ -310,6 +310,8 @@ def _sweep(
     oracle: OracleOf | None,
     simulation: _Simulation,
     report: Callable[[int, int], None] | None,
+    *,
+    align: bool,
 ) -> tuple[Trial, ...]:
     from onnxmark.plugins import scheme
     from onnxmark.robustness import sweep
@@ -329,6 +331,7 @@ def _sweep(
         attacker=simulation.attacker,
         meter=meter,
         oracle=oracle,
+        align=align,
         seed=simulation.seed,
         n_draws=simulation.draws,
         schemes=scheme,
