@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from onnxmark.attacking import attack_file
 from onnxmark.attacks import GaussianNoise
 from onnxmark.audit import Schemes
 from onnxmark.evaluation.bench import attempted
-from onnxmark.evaluation.cells import Kind, cells_of, looked_for
+from onnxmark.evaluation.cells import Cell, Kind, cells_of, looked_for
 from onnxmark.evaluation.drawing import drawn_key
-from onnxmark.evaluation.laboratory import MODEL, Laboratory, Network
+from onnxmark.evaluation.laboratory import MODEL, Laboratory, LaboratoryOf, Network
 from onnxmark.evaluation.loads import USUAL, Loads, Steps
 from onnxmark.evaluation.plan import Embedding, Plan
 from onnxmark.evaluation.roles import roles_of
@@ -47,15 +47,35 @@ class Estimate:
     jobs: int
 
 
-def estimated(plan: Plan, laboratory: Laboratory, schemes: Schemes, jobs: int = 1) -> Estimate:
-    """What a plan will take, on this machine and with as many networks at a time.
+@dataclass(frozen=True, slots=True)
+class Rehearsing:
+    """Times the steps where the work will be done: a worker has one thread, the process that asks has all.
 
-    Raises:
-        OnnxmarkError: The laboratory cannot train the plan's networks.
+    Args:
+        plan: The plan.
+        laboratory: Makes the laboratory.
+        schemes: Gives the scheme of a name.
     """
-    if jobs < 1:
-        raise ValueError(f"at least one network is worked on at a time, not {jobs}")
-    seconds, found = rehearsed(plan, laboratory, schemes), Loads.of(plan, laboratory)
+
+    plan: Plan
+    laboratory: LaboratoryOf
+    schemes: Schemes
+
+    def carry_out(self, cell: Cell) -> dict[str, Any]:
+        """Seconds that each kind of step takes, by name; whichever the cell."""
+        return asdict(rehearsed(self.plan, self.laboratory(self.plan), self.schemes))
+
+
+def estimated(plan: Plan, laboratory: Laboratory, seconds: Steps, jobs: int = 1) -> Estimate:
+    """What a plan will take.
+
+    Args:
+        plan: The plan.
+        laboratory: Where its networks are trained.
+        seconds: What each kind of step takes.
+        jobs: Networks worked on at a time.
+    """
+    found = Loads.of(plan, laboratory)
     loads = [(cell, found.load(cell)) for cell in cells_of(plan)]
     looks = [cell for cell, _ in loads if cell.kind is Kind.LOOK]
     return Estimate(

@@ -12,14 +12,15 @@ from typing import Any
 
 from onnxmark import plugins
 from onnxmark.audit import Schemes
-from onnxmark.errors import JournalError
+from onnxmark.errors import JournalError, LaboratoryError
 from onnxmark.evaluation.bench import Bench
+from onnxmark.evaluation.cells import Cell, Kind
 from onnxmark.evaluation.document import environment_of, evaluation_document
 from onnxmark.evaluation.drawing import options_of
-from onnxmark.evaluation.estimating import Estimate, estimated
+from onnxmark.evaluation.estimating import Estimate, Rehearsing, estimated
 from onnxmark.evaluation.journal import open_journal
 from onnxmark.evaluation.laboratory import Laboratory, LaboratoryOf
-from onnxmark.evaluation.loads import Loads
+from onnxmark.evaluation.loads import Loads, Steps
 from onnxmark.evaluation.plan import Plan
 from onnxmark.evaluation.rooms import Room
 from onnxmark.evaluation.running import Run, Tell
@@ -77,7 +78,15 @@ def evaluate(
 
 def estimate(plan: Plan, laboratory: LaboratoryOf, *, jobs: int = 1, schemes: Schemes = plugins.scheme) -> Estimate:
     """How long :func:`evaluate` will take; arguments and errors are the same."""
-    return estimated(plan, _checked(plan, laboratory, schemes), schemes, jobs)
+    if jobs < 1:
+        raise ValueError(f"at least one network is worked on at a time, not {jobs}")
+    here = _checked(plan, laboratory, schemes)
+    with Workers(partial(Rehearsing, plan, laboratory, schemes), 1) as workers:
+        workers.start(Cell(Kind.TRAIN, 0))
+        (outcome,) = workers.finished()
+    if outcome.record is None:
+        raise LaboratoryError(f"the rehearsal came to no end: {outcome.refusal or outcome.failure}")
+    return estimated(plan, here, Steps(**outcome.record), jobs)
 
 
 def _checked(plan: Plan, laboratory: LaboratoryOf, schemes: Schemes) -> Laboratory:

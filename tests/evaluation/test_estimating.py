@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 
 import pytest
@@ -89,6 +90,34 @@ def test_more_at_a_time_take_less_until_there_is_nothing_to_share():
     assert two.seconds < 0.75 * one.seconds
     assert many.seconds > one.seconds / 12
     assert [each.jobs for each in (one, two, many)] == [1, 2, 100]
+
+
+class Counting(toy.ToyLaboratory):
+    """A batch takes as many seconds as the process has threads, or more than it can bear."""
+
+    def rehearse(self, network, folder):
+        if self.switched("dies"):
+            os._exit(5)
+        return replace(super().rehearse(network, folder), batch_seconds=float(os.environ["OMP_NUM_THREADS"]))
+
+
+def counting(plan):
+    return Counting(plan)
+
+
+def test_steps_are_timed_where_the_work_will_be_done(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    n_batches = sum(Loads.of(PLAN, toy.laboratory(PLAN)).load(cell).batch for cell in cells_of(PLAN))
+    found = estimate(PLAN, counting)
+    assert n_batches < found.seconds < 2 * n_batches
+    assert os.environ["OMP_NUM_THREADS"] == "64"
+
+
+def test_a_rehearsal_that_dies_is_one_line(tmp_path):
+    (tmp_path / "dies").touch()
+    plan = parse_plan((toy.TOML + toy.NOISE).replace('name = "toy"', f'name = "toy"\npath = "{tmp_path}"'))
+    with pytest.raises(LaboratoryError, match=r"^the rehearsal came to no end: its process died \(exit 5\)$"):
+        estimate(plan, counting)
 
 
 def test_every_step_is_rehearsed():
