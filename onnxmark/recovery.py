@@ -15,6 +15,7 @@ al. 2023, arXiv 2312.14182).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -22,10 +23,8 @@ import numpy as np
 
 from onnxmark.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from onnxmark.keys import AnyKey, Key, PremarkSignature, Secret
-from onnxmark.keys.signature import Side, balanced, profiles, scaled, single, sketches
+from onnxmark.keys.signature import MAX_CHANNELS, Side, balanced, profiles, scaled, single, sketches
 
-MAX_CHANNELS: Final = 1024
-"""Of either side: with more, matching a stranger takes seconds a layer."""
 MAX_RATIO: Final = 2
 """Layers with more than twice or less than half the channels are other layers."""
 
@@ -65,7 +64,7 @@ class Past:
         pairs = list(zip(shape[:2], self.shape[:2], strict=True))
         if any(max(pair) > MAX_CHANNELS or max(pair) > MAX_RATIO * min(pair) for pair in pairs):
             return False
-        return int(np.prod(shape[2:])) > 1 or shape == self.shape
+        return math.prod(shape[2:]) > 1 or shape == self.shape
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,9 +14,10 @@ from onnxmark.attacks import GaussianNoise
 from onnxmark.audit import audit_file, audit_model, seen_weights
 from onnxmark.keymaking import carrier_of, make_key
 from onnxmark.keys import Carrier, Key, Secret, premark_signature
+from onnxmark.keys.signature import MAX_CHANNELS
 from onnxmark.marking import embed_file
 from onnxmark.model import open_model
-from onnxmark.recovery import MAX_CHANNELS, Past, matched, recovered
+from onnxmark.recovery import Past, matched, recovered
 from onnxmark.robustness import sweep
 from onnxmark.schemes.projection.scheme import ProjectionScheme
 from onnxmark.symmetries import DummyNeurons, InputPermutation, OutputPermutation, Permutation, Rescaling

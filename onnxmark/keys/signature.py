@@ -11,6 +11,7 @@ no positive rescaling of either leaves a trace in it (Sinkhorn 1964; the use is 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -21,6 +22,8 @@ from onnxmark.arrays import AnyArray, Float32Array, Float64Array, frozen
 from onnxmark.keys.derivation import signs
 from onnxmark.keys.secret import Secret
 
+MAX_CHANNELS: Final = 1024
+"""Of either side that are told apart: matching more with a stranger's takes seconds, and a balanced copy gigabytes."""
 SKETCH_WIDTH: Final = 32
 """Projections per channel: with 32 a reading is intact under 30 % noise where with 16 it is lost."""
 PROFILE_WIDTH: Final = 16
@@ -40,6 +43,8 @@ _FIRST_INPUT: Final = 1 << 16
 class PremarkSignature:
     """Statistics of one layer before marking; ``O`` filters, ``I`` inputs per group, ``k`` kernel elements.
 
+    Of a layer with more than :data:`MAX_CHANNELS` channels on either side the norms alone, the rest with ``O = I = 0``.
+
     Args:
         sha256: Digest of the canonical float32 weights, little-endian, 32 bytes.
         input_profile: Per input channel what no order of filters changes, shape (I, P), float16: see :func:`profiles`.
@@ -47,7 +52,7 @@ class PremarkSignature:
         input_scale: Per input channel, what the balanced layer is multiplied by; shape (I,), float32.
         output_sketch: As ``input_sketch`` per filter; shape (O, 32), float16.
         output_scale: As ``input_scale`` per filter; shape (O,), float32.
-        output_norm: Per filter, its Euclidean norm; shape (O,), float32.
+        output_norm: Per filter, its Euclidean norm; shape (O,), float32, however many there are.
     """
 
     sha256: bytes
@@ -70,10 +75,9 @@ class PremarkSignature:
 
     def describes(self, shape: tuple[int, ...]) -> bool:
         """Whether it is of a layer of this shape."""
-        n_outputs, n_inputs, k = shape[0], shape[1], int(np.prod(shape[2:]))
-        width = PROFILE_WIDTH if k == 1 else k * (k + 1) // 2
-        of_inputs = [(n_inputs, width), (n_inputs, SKETCH_WIDTH), (n_inputs,)]
-        of_outputs = [(n_outputs, SKETCH_WIDTH), (n_outputs,), (n_outputs,)]
+        n_outputs, n_inputs = (0, 0) if max(shape[:2]) > MAX_CHANNELS else shape[:2]
+        of_inputs = [(n_inputs, _profile_width(shape)), (n_inputs, SKETCH_WIDTH), (n_inputs,)]
+        of_outputs = [(n_outputs, SKETCH_WIDTH), (n_outputs,), shape[:1]]
         return [array.shape for array in self.arrays.values()] == of_inputs + of_outputs
 
 
@@ -89,8 +93,13 @@ def premark_signature(values: Float32Array, seed: Secret) -> PremarkSignature:
         values: Canonical weights before marking, shape (O, I, *spatial), finite.
         seed: Seeds the sign projections, so that the sketches say nothing to those without the key.
     """
+    flat = values.reshape(len(values), -1)
+    norms = np.sqrt(np.einsum("oi,oi->o", flat, flat, dtype=np.float64))
+    if max(values.shape[:2]) > MAX_CHANNELS:
+        none, nobody = np.zeros(0, np.float32), np.zeros((0, SKETCH_WIDTH), np.float16)
+        profile = np.zeros((0, _profile_width(values.shape)), np.float16)
+        return PremarkSignature(weights_digest(values), profile, nobody, none, nobody, none, single(norms))
     layer = balanced(values)
-    norms = np.linalg.norm(values.reshape(len(values), -1).astype(np.float64), axis=1)
     return PremarkSignature(
         sha256=weights_digest(values),
         input_profile=profiles(layer.values).astype(np.float16),
@@ -186,6 +195,11 @@ def sketches(values: AnyArray, seed: Secret, side: Side) -> Float64Array:
     drawn = np.stack([signs(seed, "sketch", first + index, flat.shape[1]) for index in range(SKETCH_WIDTH)], axis=1)
     found: Float64Array = flat @ drawn / np.maximum(np.linalg.norm(flat, axis=1), _TINY)[:, None]
     return found
+
+
+def _profile_width(shape: tuple[int, ...]) -> int:
+    k = math.prod(shape[2:])
+    return PROFILE_WIDTH if k == 1 else k * (k + 1) // 2
 
 
 def _inverse(scales: Float64Array) -> Float64Array:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import pickle
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from onnxmark.keys import (
     save_key,
 )
 from onnxmark.keys.derivation import bits
+from onnxmark.keys.signature import MAX_CHANNELS
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_key_v2.npy"
 
@@ -54,6 +56,16 @@ def test_round_trip(tmp_path):
     for name, array in saved.premark.arrays.items():
         assert np.array_equal(loaded.premark.arrays[name], array)
     assert encode_key(loaded) == (tmp_path / "key.npy").read_bytes()
+
+
+def test_of_a_layer_with_too_many_channels_to_tell_apart_the_norms_are_kept(tmp_path):
+    values = np.random.default_rng(1).standard_normal((3, MAX_CHANNELS + 1, 1, 2)).astype(np.float32)
+    past = premark_signature(values, Secret(bytes(range(32))))
+    key = replace(make_key(premark=False), carriers=(Carrier(values.shape),), premark=past)
+    save_key(key, tmp_path / "key.npy")
+    loaded = load_key(tmp_path / "key.npy").premark
+    assert [array.size for array in loaded.arrays.values()] == [0, 0, 0, 0, 0, 3]
+    np.testing.assert_allclose(loaded.output_norm, np.linalg.norm(values.reshape(3, -1), axis=1), rtol=1e-6)
 
 
 def test_commitment_is_sha256_of_the_file(tmp_path):
