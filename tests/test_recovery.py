@@ -181,7 +181,7 @@ def key_for(values, number, n_bits=48):
 @pytest.mark.usefixtures("cheap_stretching")
 @pytest.mark.parametrize("stranger", ["another layer", "the very layer", "a layer of another size"])
 def test_strangers_read_as_fair_coins(stranger):
-    """Exact whatever the matching makes of them, the unmarked layer itself included: 1,500 keys, p uniform."""
+    """Exact whatever the matching makes of them, the unmarked layer itself included: 800 keys, p uniform."""
     scheme, own = ProjectionScheme(), spread((12, 10, 3, 3))
     layer = {
         "another layer": spread((12, 10, 3, 3), 9),
@@ -189,7 +189,7 @@ def test_strangers_read_as_fair_coins(stranger):
         "a layer of another size": spread((15, 8, 3, 3), 9),
     }[stranger]
     errors = []
-    for number in range(1500):
+    for number in range(800):
         key = key_for(own, number)
         seen = weights(recovered(layer, Past.of(key)))
         errors.append(scheme.extract(key, (seen,), scheme.readings(key, (own.shape,))[0]).n_errors)
