@@ -277,7 +277,7 @@ def test_layers_of_other_sizes_that_do_not_match_say_little(marked, tmp_path):
     (finding,) = audit_file(path, [key]).findings
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert "those of other sizes do not match" in finding.judgement.reason
-    assert [candidate.view for candidate in finding.candidates] == [View.ALIGNED]
+    assert [(one.view, one.why) for one in finding.candidates] == [(View.ALIGNED, "another size")]
 
 
 def test_a_layer_with_a_hole_is_inconclusive(marked, tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from onnxmark.audit.findings import Candidate
 from onnxmark.audit.matching import assignments
@@ -21,7 +22,8 @@ from onnxmark.weights import WeightTensor
 Progress = Callable[[int, int], None]
 """Called with (layers read, layers to read)."""
 
-_REASONS = ("same name and shape", "same node and shape", "same position and shape", "same shape")
+_REASONS: Final = ("same name", "same node", "same position", "")
+"""Why a layer is a candidate, best reason first; whether it also has the shape is said behind."""
 
 
 def named_sites(sites: Sequence[WeightSite], layer: str) -> tuple[WeightSite, ...]:
@@ -77,12 +79,14 @@ def _choices(key: AnyKey, sites: Sequence[WeightSite]) -> Iterator[tuple[tuple[W
     if isinstance(key, Key) and len(key.carriers) > 1:
         yield from assignments(key.carriers, sites)
         return
-    reasons = [(site, _why(key, site)) for site in sites]
-    for site, why in sorted(reasons, key=lambda pair: _REASONS.index(pair[1])):
-        yield (site,), why
+    reasons = [(site, _reason(key, site)) for site in sites]
+    for site, reason in sorted(reasons, key=lambda pair: _REASONS.index(pair[1])):
+        fitting = not isinstance(key, Key) or site.shape == key.carrier.shape
+        why = f"{reason} and shape" if fitting else f"{reason}, another size"
+        yield (site,), why if reason else ("same shape" if fitting else "another size")
 
 
-def _why(key: AnyKey, site: WeightSite) -> str:
+def _reason(key: AnyKey, site: WeightSite) -> str:
     if isinstance(key, Key):
         if key.carrier.name and key.carrier.name == site.name:
             return _REASONS[0]
