@@ -24,7 +24,23 @@ INSTALLED = {
 FRONT_DOORS = {name: getattr(package, name) for package in (attacks, symmetries) for name in package.__all__}
 EVERY_RECIPE = [pytest.param(attack, id=attack.label) for recipes in RECIPES.values() for attack in recipes]
 every_recipe = pytest.mark.parametrize("attack", EVERY_RECIPE)
-every_layer = pytest.mark.parametrize("values", LAYERS.values(), ids=LAYERS.keys())
+
+
+def on_every_layer(test):
+    """One test of an attack instead of dozens, each of which would take longer to report than to run."""
+
+    def over_all(attack):
+        for name, values in LAYERS.items():
+            try:
+                test(attack, values)
+            except Exception as error:
+                error.add_note(f"on the layer {name!r}")
+                raise
+
+    over_all.__doc__ = test.__doc__
+    return over_all
+
+
 SUPPLIED_BY = {
     Need.REFERENCE: ".*give --reference MODEL",
     Need.SECOND_MOMENT: ".*give --calibration INPUTS.npz",
@@ -77,8 +93,8 @@ def test_labels_tell_recipes_apart():
         assert len(set(labels)) == len(labels)
 
 
-@every_layer
 @every_recipe
+@on_every_layer
 def test_result_is_finite_float32_of_the_same_shape_read_only_and_keeps_its_origin(attack, values):
     host = layer(values)
     result = apply_attack(attack, host, means(0, values))
@@ -89,23 +105,23 @@ def test_result_is_finite_float32_of_the_same_shape_read_only_and_keeps_its_orig
     assert (result.name, result.origin) == (host.name, host.origin)
 
 
-@every_layer
 @every_recipe
+@on_every_layer
 def test_input_is_left_alone(attack, values):
     host = layer(values)
     apply_attack(attack, host, means(0, values))
     np.testing.assert_array_equal(host.values, values, strict=True)
 
 
-@every_layer
 @every_recipe
+@on_every_layer
 def test_same_seed_gives_the_same_bits(attack, values):
     first, second = (apply_attack(attack, layer(values), means(7, values)).values for _ in range(2))
     assert first.tobytes() == second.tobytes()
 
 
-@every_layer
 @every_recipe
+@on_every_layer
 def test_memory_layout_does_not_matter(attack, values):
     plain = apply_attack(attack, layer(np.ascontiguousarray(values)), means(0, values)).values
     fortran = apply_attack(attack, layer(np.asfortranarray(values)), means(0, values)).values
